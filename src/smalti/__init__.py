@@ -1,0 +1,104 @@
+"""Dense scene understanding: train, evaluate, compare and predict with published segmentation networks.
+
+```python
+import smalti
+
+smalti.train("sis_cnn.quick", out="runs/first")
+predictor = smalti.load("runs/first")
+answer = predictor("photo.jpg")
+```
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the rooms are imported when they are needed: `import smalti` and `smalti --help` answer at once
+    from pathlib import Path
+
+    from smalti.models.contract import SegmentationModel
+    from smalti.models.create import Classes
+    from smalti.predict.predictor import Predictor
+    from smalti.recipe import Recipe
+
+__version__ = version("smalti")
+__all__ = ["create_model", "evaluate", "load", "train"]
+
+
+def create_model(name: str, *, classes: Classes, weights: str | Path | None = None, **config: Any) -> SegmentationModel:
+    """A network by name, e.g. `create_model("sis_cnn", classes=12, encoder="vgg16", decoder="unet")`.
+
+    Args:
+        name: `smalti list models` shows them.
+        classes: How many, their names, or a `LabelSet`; the ignored label is not a class.
+        weights: None = random; "imagenet" = the encoder's; else the file of a checkpoint, or of encoder weights.
+        **config: Fields of the network's `Config`.
+
+    Raises:
+        ValueError: Unknown name or field (names the nearest), or weights that cannot be had or do not fit.
+    """
+    from smalti.models import create
+
+    return create.create_model(name, classes=classes, weights=weights, **config)
+
+
+def train(
+    recipe: str | Recipe,
+    *,
+    data: str | Path | None = None,
+    out: str | Path,
+    resume: bool = False,
+    changes: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Trains a recipe into a run folder, then measures it on the validation split and writes the report.
+
+    Args:
+        recipe: A name ("sis_cnn.camvid", "my_recipes.py:tiny") or a `Recipe`.
+        data: Where the pictures are: a path, or NAME=PATH for another data set; None = searched in `SMALTI_DATA`.
+        out: The run folder; must not exist yet, unless `resume`.
+        resume: Goes on with an interrupted run.
+        changes: Dotted keys, e.g. {"training.epochs": 10}.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        ValueError: For anything in the recipe, the data or the folder that cannot work.
+    """
+    from smalti import session
+
+    return session.train(recipe, data=data, out=out, resume=resume, changes=changes)
+
+
+def evaluate(
+    model: str | Path, *, data: str | Path | None = None, split: str | None = None, out: str | Path | None = None
+) -> dict[str, Any]:
+    """Measures a run folder or checkpoint on a split of a data set.
+
+    Args:
+        model: Run folder or checkpoint file.
+        data: As for `train`; None = the set it was trained on.
+        split: None = the one it was validated on.
+        out: A folder for `metrics.json` and `report.html`; None = nothing is written.
+
+    Returns:
+        Metrics by name, and the `protocol` under which they were measured.
+
+    Raises:
+        ValueError: If model and data have different classes, or something cannot be read.
+    """
+    from smalti import session
+
+    return session.evaluate(model, data=data, split=split, out=out)
+
+
+def load(path: str | Path) -> Predictor:
+    """The predictor of a run folder or checkpoint: `load("runs/first")("photo.jpg").semantic`.
+
+    Raises:
+        ValueError: If there is no checkpoint.
+    """
+    from smalti.predict import predictor
+
+    return predictor.load(path)

@@ -1,0 +1,6 @@
+"""`python -m smalti`."""
+
+from smalti.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""The `smalti` command: one verb a job. Each verb imports its room late, so that `smalti --help` answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from smalti import __version__
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="""Train, evaluate and use segmentation networks.
+
+\b
+First steps:
+  smalti demo                                         train, measure and predict in four minutes
+  smalti train sis_cnn.quick --out runs/first         the same, step by step
+  smalti evaluate runs/first --split test
+  smalti predict photo.jpg --model runs/first --out answers
+
+\b
+Your own pictures (images/ and masks/, paired by name):
+  smalti data folder=my_pictures                      look at what is there
+  smalti train sis_cnn.quick --data folder=my_pictures --out runs/mine""",
+)
+
+Data = Annotated[
+    str | None, typer.Option(help="PATH of the recipe's data set, or NAME=PATH; else SMALTI_DATA is searched.")
+]
+Out = Annotated[Path, typer.Option(help="Folder to write to.")]
+
+
+def main() -> None:
+    """Runs the command; what a user can mend is one line on stderr and exit code 1, not a traceback."""
+    try:
+        app(standalone_mode=True)
+    except (ValueError, OSError, FloatingPointError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+    if version:
+        typer.echo(f"smalti {__version__}")
+        raise typer.Exit
+
+
+def _changes(settings: list[str] | None) -> dict[str, Any]:
+    changes = {}
+    for setting in settings or []:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set takes KEY=VALUE, e.g. --set training.epochs=10; got {setting}")
+        changes[key.strip()] = value.strip()
+    return changes
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="`smalti list recipes` shows them; or my_recipes.py:tiny")],
+    out: Out,
+    data: Data = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipe: KEY=VALUE.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+) -> None:
+    """Train a recipe into a run folder; measures it and writes report.html at the end.
+
+    \b
+    Examples:
+      smalti train sis_cnn.quick --out runs/first
+      smalti train sis_cnn.camvid --data ~/data/CamVid --out runs/camvid
+      smalti train sis_cnn.camvid --data folder=my_pictures --out runs/mine --set training.epochs=10
+      smalti train sis_cnn.camvid --data ~/data/CamVid --out runs/camvid --resume
+    """
+    from smalti import session
+    from smalti.train.run import Reporting
+
+    reporting = Reporting(write=typer.echo, bar=sys.stdout.isatty())
+    found = session.train(recipe, data=data, out=out, resume=resume, changes=_changes(set_), reporting=reporting)
+    if not found:
+        raise typer.Exit(130)
+    _show(found)
+    typer.echo(f"report: {out / 'report.html'}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
+    data: Data = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, val, test or all; else the recipe's validation split.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for metrics.json and report.html.")] = None,
+) -> None:
+    """Measure a trained network on a split: numbers with their protocol, and a report.
+
+    \b
+    Examples:
+      smalti evaluate runs/camvid --data ~/data/CamVid --split test --out results/camvid_test
+    """
+    from smalti import session
+
+    with _progress("pictures") as progress:
+        found = session.evaluate(model, data=data, split=split, out=out, progress=progress)
+    _show(found)
+    if out is not None:
+        typer.echo(f"report: {out / 'report.html'}")
+
+
+@app.command()
+def predict(
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures or folders of pictures.")],
+    model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
+    out: Annotated[Path, typer.Option(help="Folder for the answers.")] = Path("predictions"),
+    show: Annotated[Literal["overlay", "labels", "both"], typer.Option(help="What is written a picture.")] = "both",
+) -> None:
+    """Segment pictures: an index mask NAME.png and a coloured NAME_overlay.png with a legend for each.
+
+    \b
+    Examples:
+      smalti predict photo.jpg --model runs/first --out answers
+      smalti predict holiday/ --model runs/first --out answers --show overlay
+    """
+    from smalti.predict.folder import find_pictures, predict_files
+
+    files = find_pictures(pictures)
+    with _progress("pictures") as progress:
+        failed = predict_files(model, files, out, show, progress)
+    typer.echo(f"{len(files) - len(failed)} of {len(files)} pictures segmented, answers in {out}")
+    for error in failed:
+        typer.echo(f"error: {error}", err=True)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[
+        Literal["recipes", "models", "datasets", "encoders"], typer.Argument(help="What to list.")
+    ] = "recipes",
+) -> None:
+    """List recipes, models, data sets or encoders.
+
+    \b
+    Examples:
+      smalti list recipes
+      smalti list encoders | grep efficientnet
+    """
+    from smalti.studies.listing import listing
+
+    for line in listing(what):
+        typer.echo(line)
+
+
+@app.command("data")
+def data_(
+    data: Annotated[str, typer.Argument(help="PATH of a folder, or NAME or NAME=PATH of a data set.")],
+    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write a picture of samples with their truth here.")] = None,
+) -> None:
+    """Look at a data set: splits, sizes, classes with their share of pixels, and what is wrong with it.
+
+    \b
+    Examples:
+      smalti data folder=my_pictures
+      smalti data camvid=~/data/CamVid --split train --out camvid.png
+      smalti data scenes --out scenes.png
+    """
+    from smalti.studies.data_summary import summarise
+
+    for line in summarise(data, split, out):
+        typer.echo(line)
+
+
+@app.command()
+def demo(out: Out = Path("demo")) -> None:
+    """Train on procedural street scenes, measure, predict, and name the report and the pictures.
+
+    \b
+    Examples:
+      smalti demo
+      smalti demo --out somewhere
+    """
+    from smalti.studies.demo import run_demo
+
+    run_demo(out, typer.echo, bar=sys.stdout.isatty())
+
+
+def _progress(unit: str) -> Any:
+    from smalti.studies.progress import progress_bar
+
+    return progress_bar(unit, sys.stderr.isatty())
+
+
+def _show(found: dict[str, Any]) -> None:
+    from smalti.studies.listing import metric_lines
+
+    for line in metric_lines(found):
+        typer.echo(line)

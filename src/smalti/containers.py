@@ -1,0 +1,141 @@
+"""What flows through the rooms: Sample -> Targets -> Batch -> Outputs -> Predictions.
+
+Said once, for the whole package: sizes are (height, width); pictures are RGB, [channels, height, width], unsigned
+integers until the model's first line; boxes are xyxy in float pixels; label ids start at 0 and 255 is "ignored or
+unknown"; missing truth is a value (None, or 255), never an error.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt, UInt8
+from torch import Tensor
+from torchvision.tv_tensors import Image, Mask
+
+from smalti.labels import IGNORED, LabelSet
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instances:
+    """The objects of one picture, field by field in the same order; empty = looked for, and nothing there."""
+
+    boxes: Float[Tensor, "objects 4"]
+    labels: Int[Tensor, "objects"]
+    masks: Bool[Tensor, "objects height width"] | None = None
+    scores: Float[Tensor, "objects"] | None = None
+    difficult: Bool[Tensor, "objects"] | None = None
+    crowd: Bool[Tensor, "objects"] | None = None
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One picture and its truth, as read or as augmented; what is not annotated is None.
+
+    `instance_ids` numbers the visible objects (0 = none). The tensors are tv_tensors, so that a torchvision transform
+    of the whole sample moves picture and truth together.
+    """
+
+    image: Image
+    semantic: Mask | None = None
+    instance_ids: Mask | None = None
+    name: str = ""
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the picture."""
+        return int(self.image.shape[-2]), int(self.image.shape[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """How a picture came into the network, so that `decode` can answer in the picture's own pixels.
+
+    The picture of size `original` was resized to `resized` and then padded at its right and bottom to `padded`, the
+    size of the network's input. With `fit="crop"` the picture was cut to `resized` around its centre instead.
+    """
+
+    original: Size
+    resized: Size
+    padded: Size
+    cropped: bool = False
+
+    @classmethod
+    def whole(cls, size: Size) -> "Frame":
+        """A picture that enters as it is."""
+        return cls(original=size, resized=size, padded=size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """The truth of a batch, derived after augmentation; only what the model's `needs` names is filled in.
+
+    `instances` has one entry a picture: None = not annotated, empty = annotated and nothing there.
+    """
+
+    semantic: Int[Tensor, "batch height width"] | None = None
+    edges: Int[Tensor, "batch height width"] | None = None
+    distances: Float[Tensor, "batch height width"] | None = None
+    distances_valid: Bool[Tensor, "batch height width"] | None = None
+    instances: tuple[Instances | None, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Pictures of one size, stacked, with their truth and where they came from."""
+
+    images: UInt[Tensor, "batch channels height width"]
+    targets: Targets
+    frames: tuple[Frame, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+
+class Outputs(NamedTuple):
+    """What a network answers: logits, or None where it has no such head; dense maps at the size of its input.
+
+    New kinds of output are added here and nowhere else; the field names are the names of losses, exported outputs,
+    JSON keys and metric prefixes.
+    """
+
+    semantic: Float[Tensor, "batch classes height width"] | None = None
+    edges: Float[Tensor, "batch edge_classes height width"] | None = None
+    distances: Float[Tensor, "batch 1 height width"] | None = None
+    box_logits: Float[Tensor, "batch boxes classes"] | None = None
+    box_offsets: Float[Tensor, "batch boxes 4"] | None = None
+    coarse: Float[Tensor, "batch classes height width"] | None = None
+    fine: Float[Tensor, "batch classes height width"] | None = None
+    attention: Float[Tensor, "batch 1 height width"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """The answer for one picture, in that picture's own pixels; None where the model does not know the task."""
+
+    labels: LabelSet
+    semantic: UInt8[Tensor, "height width"] | None = None
+    confidence: Float[Tensor, "height width"] | None = None
+    probabilities: Float[Tensor, "classes height width"] | None = None
+    edges: Float[Tensor, "height width"] | None = None
+    distances: Float[Tensor, "height width"] | None = None
+    difficulty: Float[Tensor, "height width"] | None = None
+    instances: Instances | None = None
+
+
+def stack_semantic(masks: Sequence[Mask | None], size: Size) -> Int[Tensor, "batch height width"]:
+    """Label maps as one int64 tensor; a picture without a mask is ignored everywhere."""
+    missing = torch.full(size, IGNORED, dtype=torch.int64)
+    return torch.stack([missing if m is None else m.as_subclass(Tensor).to(torch.int64) for m in masks])
+
+
+for _container in (Sample, Instances, Targets, Batch):
+    # Without this, torchvision's v2 transforms pass a dataclass through untouched and say nothing.
+    torch.export.register_dataclass(_container, serialized_type_name=f"smalti.{_container.__name__}")

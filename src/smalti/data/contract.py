@@ -1,0 +1,64 @@
+"""What every data set promises to the other rooms."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from smalti.containers import Sample
+from smalti.labels import LabelSet
+from smalti.settings import nearest
+
+NAMED_IN_ERRORS = 5
+
+
+class DataError(ValueError):
+    """The data on the disk is not as it must be; the message names files and says what to do."""
+
+
+class Dataset(ABC):
+    """A list of annotated pictures; picklable, so that loader workers can read from it.
+
+    Problems of the whole set (missing files, pictures without masks) are raised when it is opened, problems of one
+    file when that sample is read.
+    """
+
+    name: str
+    split: str
+    labels: LabelSet
+    channels: int = 3
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of pictures."""
+
+    @abstractmethod
+    def read(self, index: int) -> Sample:
+        """One picture in its original size, its truth as label ids (0 to C-1, 255 = ignored).
+
+        Raises:
+            DataError: If a file cannot be used; says which and why.
+        """
+
+    @abstractmethod
+    def sample_name(self, index: int) -> str:
+        """A name that is unique within the split and can be the stem of a file."""
+
+    @abstractmethod
+    def content_key(self, index: int) -> str | None:
+        """Changes whenever what `read` answers may change; None = must not be cached."""
+
+
+def check_split(split: str, known: Sequence[str], where: str) -> str:
+    """The split, if there is such a one.
+
+    Raises:
+        DataError: If not; names the nearest.
+    """
+    if split not in known:
+        raise DataError(f'{where} has no split "{split}": {nearest(split, list(known))}')
+    return split
+
+
+def first_few(names: Sequence[str]) -> str:
+    """The beginning of a list that may be long, for messages."""
+    rest = len(names) - NAMED_IN_ERRORS
+    return ", ".join(names[:NAMED_IN_ERRORS]) + (f" and {rest} more" if rest > 0 else "")

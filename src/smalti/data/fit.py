@@ -1,0 +1,67 @@
+"""How a picture of any size becomes the network's input: the same for training, evaluation and prediction."""
+
+from dataclasses import replace
+
+from jaxtyping import Shaped
+from torch import Tensor
+from torchvision.tv_tensors import Image, Mask
+
+from smalti.containers import Frame, Sample, Size
+from smalti.data.augment import paste, resize_labels, resize_picture
+from smalti.labels import IGNORED
+from smalti.recipe import InputPolicy
+
+
+def fit_picture(
+    image: Shaped[Tensor, "channels height width"], policy: InputPolicy, stride: int
+) -> tuple[Shaped[Tensor, "channels height_ width_"], Frame]:
+    """The picture (unsigned integers) as the network takes it, and the way back.
+
+    Padding is 0 at the right and at the bottom; it is put there before the model normalises, so it is black. Resizing
+    is bilinear without antialias (spec 0).
+    """
+    frame = frame_of((int(image.shape[-2]), int(image.shape[-1])), policy, stride)
+    return _fitted(image, frame, is_labels=False, fill=0), frame
+
+
+def fit_sample(sample: Sample, policy: InputPolicy, stride: int) -> tuple[Sample, Frame]:
+    """Picture and truth; labels are resized to the nearest pixel, and padded with 255, instance ids with 0."""
+    image, frame = fit_picture(sample.image, policy, stride)
+    semantic, ids = sample.semantic, sample.instance_ids
+    fitted = replace(
+        sample,
+        image=Image(image),
+        semantic=None if semantic is None else Mask(_fitted(semantic, frame, is_labels=True, fill=IGNORED)),
+        instance_ids=None if ids is None else Mask(_fitted(ids, frame, is_labels=True, fill=0)),
+    )
+    return fitted, frame
+
+
+def frame_of(original: Size, policy: InputPolicy, stride: int) -> Frame:
+    """Where a picture of this size comes to lie in the network's input."""
+    match policy.fit:
+        case "pad":
+            factor = 1.0 if policy.size is None else max(policy.size) / max(original)
+            resized = (max(1, round(original[0] * factor)), max(1, round(original[1] * factor)))
+        case "stretch" | "crop":
+            assert policy.size is not None
+            resized = (policy.size[0], policy.size[1])
+    padded = (-(-resized[0] // stride) * stride, -(-resized[1] // stride) * stride)
+    return Frame(original=original, resized=resized, padded=padded, cropped=policy.fit == "crop")
+
+
+def _fitted(
+    maps: Shaped[Tensor, "*leading height width"], frame: Frame, *, is_labels: bool, fill: int
+) -> Shaped[Tensor, "*leading height_ width_"]:
+    plain = maps.as_subclass(Tensor)
+    if frame.cropped:
+        plain = _centre(plain, frame.resized)
+    else:
+        plain = resize_labels(plain, frame.resized) if is_labels else resize_picture(plain, frame.resized)
+    return plain if tuple(plain.shape[-2:]) == frame.padded else paste(plain, frame.padded, (0, 0), fill)
+
+
+def _centre(maps: Tensor, size: Size) -> Tensor:
+    """The middle of the maps; an axis that is shorter than `size` is kept whole."""
+    top, left = (max(0, int(own) - wanted) // 2 for own, wanted in zip(maps.shape[-2:], size, strict=True))
+    return maps[..., top : top + size[0], left : left + size[1]]

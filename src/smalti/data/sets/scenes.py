@@ -1,0 +1,65 @@
+"""Procedural street scenes: an endless data set that needs no download."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torchvision.tv_tensors import Image, Mask
+
+from smalti.containers import Sample, Size
+from smalti.data.contract import DataError, Dataset, check_split
+from smalti.data.scene_drawing import SCENES_VERSION, draw_scene
+from smalti.labels import CAMVID
+
+LENGTHS = {"train": 512, "val": 64, "test": 64}
+_MOST = 1_000_000  # scenes of one split; keeps the seeds of splits apart
+
+
+class Scenes(Dataset):
+    """Procedural street scenes with CamVid's 11 classes, drawn when read: 512 train, 64 val, 64 test; no files."""
+
+    name = "scenes"
+    labels = dataclasses.replace(CAMVID, title=f"procedural street scenes, version {SCENES_VERSION}")
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        split: str = "train",
+        size: Size = (192, 256),
+        length: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        """`length` is that of this split; the scenes of two splits or two seeds are never the same. `root` is unused.
+
+        Raises:
+            DataError: If there is no such split, or a number is out of range.
+        """
+        self.split = check_split(split, tuple(LENGTHS), self.name)
+        self.size = (size[0], size[1])
+        self.length = LENGTHS[split] if length is None else length
+        if not 1 <= self.length <= _MOST or seed < 0:
+            raise DataError(f"scenes: length must be 1 to {_MOST} and seed 0 or more, got {self.length} and {seed}")
+        self.first = (seed * len(LENGTHS) + list(LENGTHS).index(split)) * _MOST
+
+    def __len__(self) -> int:
+        return self.length
+
+    def sample_name(self, index: int) -> str:
+        """See `Dataset`."""
+        return f"scene_{self.first + index:08d}"
+
+    def content_key(self, index: int) -> str | None:
+        """None: what costs little to draw is not worth the disk."""
+        return None
+
+    def read(self, index: int) -> Sample:
+        """See `Dataset`."""
+        if not 0 <= index < self.length:
+            raise IndexError(f"scene {index} of {self.length}")
+        scene = draw_scene(self.first + index, self.size)
+        return Sample(
+            image=Image(torch.from_numpy(scene.image).permute(2, 0, 1).contiguous()),
+            semantic=Mask(torch.from_numpy(scene.semantic)),
+            instance_ids=Mask(torch.from_numpy(scene.instance_ids)),
+            name=self.sample_name(index),
+        )

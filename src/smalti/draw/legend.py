@@ -1,0 +1,58 @@
+"""Legends: which colour is which class, and how much of the picture it covers."""
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from smalti.draw.overlay import Labels, Picture
+from smalti.labels import IGNORED, LabelSet
+
+SMALLEST_WIDTH = 240
+"""Narrower pictures get a legend this wide, so that its text can be read."""
+TEXT = (30, 30, 30)
+
+
+def with_legend(picture: Picture, labels: Labels, label_set: LabelSet) -> Picture:
+    """The picture with a legend below: the classes that occur, the largest first, and their share of the pixels."""
+    entries = legend_entries(labels, label_set)
+    width = max(picture.shape[1], SMALLEST_WIDTH)
+    legend = _legend(entries, width)
+    canvas = np.full((picture.shape[0] + legend.shape[0], width, 3), 255, np.uint8)
+    canvas[: picture.shape[0], : picture.shape[1]] = picture
+    canvas[picture.shape[0] :] = legend
+    return canvas
+
+
+def legend_entries(labels: Labels, label_set: LabelSet) -> list[tuple[str, tuple[int, int, int]]]:
+    """Text and colour of each class that occurs, the largest first; "no class" last if there are such pixels."""
+    counts = np.bincount(labels.ravel(), minlength=256)
+    present = sorted((k for k in range(len(label_set)) if counts[k]), key=lambda k: -counts[k])
+    entries = [(f"{label_set.names[k]}  {_share(counts[k] / labels.size)}", label_set.colors[k]) for k in present]
+    if counts[IGNORED]:
+        entries.append((f"no class  {_share(counts[IGNORED] / labels.size)}", (0, 0, 0)))
+    return entries
+
+
+def _share(part: float) -> str:
+    return f"{100 * part:.0f} %" if part >= 0.01 else "< 1 %"
+
+
+def _legend(entries: list[tuple[str, tuple[int, int, int]]], width: int) -> Picture:
+    """As many columns of equal width as fit without cutting a text; a text wider than the picture shrinks."""
+    size = max(11, min(28, width // 40))
+    font = ImageFont.load_default(size=size)
+    longest = max((font.getlength(text) for text, _ in entries), default=1.0)
+    if longest + 3 * size > width:
+        size = max(6, int(size * (width - 2) / (longest + 3 * size)))
+        font = ImageFont.load_default(size=size)
+        longest = max(font.getlength(text) for text, _ in entries)
+    columns = max(1, int(width // (longest + 3 * size)))
+    rows = -(-len(entries) // columns)
+    line = round(size * 1.6)
+    image = Image.new("RGB", (width, rows * line + size), (255, 255, 255))
+    draw = ImageDraw.Draw(image)
+    for k, (text, color) in enumerate(entries):
+        row, column = divmod(k, columns)
+        left, top = column * width // columns + size // 2, row * line + size // 2
+        draw.rectangle((left, top, left + size, top + size), fill=color, outline=(120, 120, 120))
+        draw.text((left + size * 1.5, top + size / 2), text, fill=TEXT, font=font, anchor="lm")
+    return np.asarray(image)

@@ -1,0 +1,73 @@
+"""Label maps in colour, over their picture, and as files."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from smalti.files import replacing
+from smalti.labels import IGNORED, LabelSet
+
+Labels = UInt8[np.ndarray, "height width"]
+Picture = UInt8[np.ndarray, "height width rgb"]
+
+WRONG = (230, 40, 40)
+
+
+def colorize(labels: Labels, label_set: LabelSet) -> Picture:
+    """Each label in its class's colour; ignored pixels are black."""
+    colored: Picture = label_set.palette()[labels]
+    return colored
+
+
+def overlay(picture: Picture, labels: Labels, label_set: LabelSet, opacity: float = 0.5) -> Picture:
+    """The picture, tinted by class, with a dark line where two classes meet; ignored pixels stay as they are.
+
+    Raises:
+        ValueError: If picture and labels are of different size.
+    """
+    if picture.shape[:2] != labels.shape:
+        raise ValueError(f"picture {picture.shape[:2]} and labels {labels.shape} must be of one size")
+    tinted = picture * (1 - opacity) + colorize(labels, label_set) * opacity
+    drawn = np.where((labels == IGNORED)[..., None], picture, tinted.round()).astype(np.uint8)
+    drawn[_borders(labels)] //= 2
+    return drawn
+
+
+def _borders(labels: Labels) -> np.ndarray:
+    """Pixels whose right or lower neighbour has another label; none in pictures too small to see them."""
+    border = np.zeros(labels.shape, bool)
+    if min(labels.shape) >= 32:
+        border[:-1] |= labels[:-1] != labels[1:]
+        border[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    return border
+
+
+def error_map(picture: Picture, truth: Labels, prediction: Labels) -> Picture:
+    """The picture in pale grey; wrong pixels red; pixels that do not count are black."""
+    grey = picture.mean(-1, keepdims=True) * 0.5 + 120
+    drawn = np.broadcast_to(grey, picture.shape).copy()
+    drawn[truth != prediction] = WRONG
+    drawn[truth == IGNORED] = 0
+    return drawn.round().astype(np.uint8)
+
+
+def save_index_png(labels: Labels, label_set: LabelSet, path: Path) -> None:
+    """Writes a palette PNG whose values are the label set's file ids, so that it can be read as a mask again.
+
+    Pixels without a class get the first of `ignored_ids` (255 if there is none).
+
+    Raises:
+        ValueError: If a class has an id above 255, which a palette PNG cannot hold.
+    """
+    if max(label_set.ids) > 255:
+        raise ValueError(f"class ids up to {max(label_set.ids)} do not fit into an 8-bit mask; use ids from 0 to 255")
+    hole = label_set.ignored_ids[0] if label_set.ignored_ids else IGNORED
+    values, colors = np.full(256, hole, np.uint8), np.zeros((256, 3), np.uint8)
+    values[: len(label_set)] = label_set.ids
+    colors[list(label_set.ids)] = label_set.colors
+    image = Image.fromarray(values[labels])
+    image.putpalette(colors.tobytes())
+    with replacing(path) as part:
+        image.save(part, format="PNG")

@@ -1,0 +1,1 @@
+"""Evaluation: prediction plus metrics, and the report."""

@@ -1,0 +1,76 @@
+"""Graphs. The only file that knows matplotlib."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from smalti.labels import LabelSet
+
+Rows = Sequence[Mapping[str, float]]
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+}
+
+
+def plot_history(rows: Rows) -> bytes:
+    """Loss, accuracy and learning rate for each epoch of a `history.csv`, as PNG."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10.5, 3.2), layout="constrained")
+        loss, accuracy, rate = figure.subplots(1, 3)
+        _draw(loss, rows, {"train_loss": "training", "validation_loss": "validation"}, "Loss")
+        _draw(accuracy, rows, {"pixel_accuracy": "pixel accuracy", "miou": "mIoU"}, "Validation accuracy")
+        accuracy.set_ylim(0, 1)
+        _draw(rate, rows, {"learning_rate": "learning rate"}, "Learning rate")
+        return _png(figure)
+
+
+def _draw(axes: Axes, rows: Rows, columns: Mapping[str, str], title: str) -> None:
+    for column, name in columns.items():
+        points = [(r["epoch"], r[column]) for r in rows if not math.isnan(r[column])]
+        last = f" (last {points[-1][1]:.3g})" if points else " (not measured)"
+        axes.plot([p[0] for p in points], [p[1] for p in points], marker="o", markersize=3, label=name + last)
+    axes.set_title(title)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(frameon=False)
+
+
+def plot_confusion(counts: Tensor, labels: LabelSet) -> bytes:
+    """What each true class (row) was taken for, in percent of its pixels, as PNG."""
+    shown = counts[:, :-1].numpy() if not counts[:, -1].any() else counts.numpy()
+    names = [*labels.names, "no answer"][: shown.shape[1]]
+    share = 100 * shown / np.maximum(counts.numpy().sum(1, keepdims=True), 1)
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        side = max(4.0, 0.45 * len(labels) + 1.8)
+        figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(labels)), labels.names)
+        axes.set_xlabel("answer")
+        axes.set_ylabel("truth")
+        axes.set_title("Share of each true class, %")
+        if len(labels) <= 25:
+            for (row, column), value in np.ndenumerate(share):
+                if value >= 0.5:
+                    color = "white" if value > 55 else "black"
+                    axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color)
+        return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, facecolor="white")
+    return buffer.getvalue()

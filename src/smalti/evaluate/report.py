@@ -1,0 +1,159 @@
+"""The report: one HTML file that opens offline, with every number's meaning beside it."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from PIL import Image
+from torch import Tensor
+
+from smalti.draw.legend import with_legend
+from smalti.draw.overlay import colorize, error_map, overlay
+from smalti.evaluate.plots import plot_confusion, plot_history
+from smalti.files import write_text
+from smalti.labels import LabelSet
+
+WIDEST = 520
+"""Pictures are shrunk to this many pixels, so that a report stays small enough to send."""
+CONFUSIONS = 6
+HEADLINES = {
+    "semantic.miou": ("mIoU", "overlap of answer and truth (intersection over union), averaged over the classes"),
+    "semantic.pixel_accuracy": ("Pixel accuracy", "share of all counted pixels that got the right class"),
+    "semantic.class_accuracy": (
+        "Class accuracy",
+        "share of right pixels within each true class, averaged over classes",
+    ),
+    "semantic.frequency_weighted_iou": ("Frequency-weighted IoU", "IoU averaged with each class's share of the pixels"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A picture with its truth and its answer; `score` is its own mean IoU."""
+
+    name: str
+    score: float | None
+    picture: UInt8[np.ndarray, "height width rgb"]
+    truth: UInt8[np.ndarray, "height width"]
+    prediction: UInt8[np.ndarray, "height width"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportContent:
+    """Everything that a report shows; `history` may be empty, `reported` holds the paper's own (name, value) rows."""
+
+    title: str
+    metrics: dict[str, Any]
+    protocol: dict[str, Any]
+    labels: LabelSet
+    counts: Int64[Tensor, "classes answers"]
+    history: Sequence[dict[str, float]] = ()
+    best: tuple[Example, ...] = ()
+    worst: tuple[Example, ...] = ()
+    reported: tuple[tuple[str, str], ...] = ()
+
+
+def write_report(path: Path, content: ReportContent) -> None:
+    """Writes the report, whole or not at all. Names from the data are escaped."""
+    environment = Environment(
+        loader=PackageLoader("smalti", "evaluate"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html").render(
+        title=content.title,
+        headlines=_headlines(content.metrics),
+        protocol={k.replace("_", " "): ", ".join(map(str, v)) if isinstance(v, list) else v
+                  for k, v in content.protocol.items()},
+        curves=_data_uri(plot_history(content.history)) if content.history else None,
+        classes=_classes(content),
+        absent=content.metrics.get("semantic.absent_classes", []),
+        confusion=_data_uri(plot_confusion(content.counts, content.labels)),
+        confusions=frequent_confusions(content.counts, content.labels),
+        groups=[("Best pictures", [_drawn(e, content.labels) for e in content.best]),
+                ("Worst pictures", [_drawn(e, content.labels) for e in content.worst])],
+        reported=content.reported,
+    )  # fmt: skip
+    write_text(path, page)
+
+
+def _headlines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [
+        (name, "not measurable" if metrics.get(key) is None else f"{metrics[key]:.3f}", meaning)
+        for key, (name, meaning) in HEADLINES.items()
+    ]
+
+
+def _classes(content: ReportContent) -> list[dict[str, Any]]:
+    total = max(int(content.counts.sum()), 1)
+    return [
+        {
+            "name": name,
+            "color": "#{:02x}{:02x}{:02x}".format(*content.labels.colors[k]),
+            "iou": content.metrics.get(f"semantic.iou.{name}"),
+            "accuracy": content.metrics.get(f"semantic.accuracy.{name}"),
+            "share": 100 * int(content.counts[k].sum()) / total,
+        }
+        for k, name in enumerate(content.labels.names)
+    ]
+
+
+def frequent_confusions(counts: Int64[Tensor, "classes answers"], labels: LabelSet) -> list[str]:
+    """The largest mistakes in words, by the share of the true class's pixels; classes under 0.01 % are left out."""
+    names = [*labels.names, "nothing"]
+    total, found = int(counts.sum()), []
+    for row, true in enumerate(labels.names):
+        pixels = int(counts[row].sum())
+        if pixels < 1e-4 * total or pixels == 0:
+            continue
+        for column, answer in enumerate(names):
+            if column != row and counts[row, column] > 0:
+                found.append((int(counts[row, column]) / pixels, f"of {true} is taken for {answer}"))
+    return [f"{100 * share:.1f} % {what}" for share, what in sorted(found, reverse=True)[:CONFUSIONS]]
+
+
+def _drawn(example: Example, labels: LabelSet) -> dict[str, Any]:
+    both = np.concatenate([example.truth.ravel(), example.prediction.ravel()])[None]
+    wrong = (
+        float(np.mean((example.truth != example.prediction)[example.truth != 255]))
+        if (example.truth != 255).any()
+        else 0
+    )
+    return {
+        "name": example.name,
+        "score": "nothing to count" if example.score is None else f"mIoU {example.score:.3f}",
+        "views": [
+            ("picture", _picture_uri(example.picture)),
+            ("truth", _picture_uri(colorize(example.truth, labels))),
+            ("prediction", _picture_uri(overlay(example.picture, example.prediction, labels, 0.65))),
+            (f"errors in red: {100 * wrong:.1f} %",
+             _picture_uri(error_map(example.picture, example.truth, example.prediction))),
+        ],
+        "legend": _data_uri(_png(with_legend(np.zeros((1, 1, 3), np.uint8), both, labels)[1:])),
+    }  # fmt: skip
+
+
+def _picture_uri(picture: UInt8[np.ndarray, "height width rgb"]) -> str:
+    image = Image.fromarray(picture)
+    image.thumbnail((WIDEST, WIDEST))
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=85)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _png(picture: UInt8[np.ndarray, "height width rgb"]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -1,0 +1,148 @@
+"""Evaluation: prediction plus metrics, and the run folder's numbers and report."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from smalti import checkpoint
+from smalti.checkpoint import Card
+from smalti.containers import Predictions, Sample
+from smalti.data.dataset import CountIgnored, Dataset, open_dataset, parse_data_argument
+from smalti.evaluate.errors import PictureScore, best_and_worst, score_picture
+from smalti.evaluate.report import Example, ReportContent, write_report
+from smalti.files import write_text
+from smalti.hardware import uses_bfloat16
+from smalti.metrics.confusion import ConfusionMatrix
+from smalti.metrics.semantic import semantic_metrics
+from smalti.predict.predictor import Predictor
+from smalti.recipe import DataRecipe
+
+METRICS = "metrics.json"
+REPORT = "report.html"
+EXAMPLES = 3
+"""Best and worst pictures that a report shows, each."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured: numbers by name, under which protocol, and from which counts."""
+
+    metrics: dict[str, Any]
+    protocol: dict[str, Any]
+    matrix: ConfusionMatrix
+    scores: tuple[PictureScore, ...]
+    predictor: Predictor
+    dataset: Dataset
+    card: Card
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `metrics.json`."""
+        return {**self.metrics, "protocol": self.protocol}
+
+
+def evaluate_checkpoint(
+    path: Path, data: str | Path | None, split: str | None, version: str, progress: Progress | None = None
+) -> Evaluation:
+    """Measures a run folder or checkpoint on a split, at each picture's own size; keeps counts, never logits.
+
+    Args:
+        path: Run folder (its best weights) or checkpoint file.
+        data: Where the pictures are: a path, or NAME=PATH; None = the recipe's set, searched in SMALTI_DATA.
+        split: Name of the split; None = the one the recipe validates on.
+        version: Of this package, for the protocol.
+        progress: Called with (pictures done, pictures in all).
+
+    Raises:
+        ValueError: If the checkpoint and the data have different classes, or a file cannot be read.
+    """
+    model, card = checkpoint.load(path)
+    predictor = Predictor(model, card.recipe.input)
+    dataset = _open(card.recipe.data, data, split or card.recipe.data.validation)
+    if dataset.labels.names != card.labels.names:
+        raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
+                         f"the data has {', '.join(dataset.labels.names)}: they cannot be compared")  # fmt: skip
+    matrix, scores = ConfusionMatrix(len(card.labels)), []
+    for index in range(len(dataset)):
+        sample = dataset.read(index)
+        truth, answer = _labels(sample, predictor(sample.image.as_subclass(Tensor)))
+        matrix.update(answer, truth)
+        scores.append(score_picture(sample.name, answer, truth, len(card.labels)))
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    return Evaluation(
+        metrics=semantic_metrics(matrix.counts, card.labels),
+        protocol=_protocol(card, dataset, predictor, version),
+        matrix=matrix,
+        scores=tuple(scores),
+        predictor=predictor,
+        dataset=dataset,
+        card=card,
+    )
+
+
+def _open(recipe: DataRecipe, data: str | Path | None, split: str) -> Dataset:
+    name, root = parse_data_argument(data, recipe.set)
+    options = recipe.options if name == recipe.set else {}
+    dataset = open_dataset(name, root=root, split=split, options=options)
+    return CountIgnored(dataset) if recipe.count_ignored else dataset
+
+
+def _labels(sample: Sample, answer: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    if sample.semantic is None:
+        raise ValueError(f"{sample.name} has no mask: nothing to measure against")
+    assert answer.semantic is not None
+    return sample.semantic.as_subclass(Tensor).numpy(), answer.semantic.cpu().numpy()
+
+
+def _protocol(card: Card, dataset: Dataset, predictor: Predictor, version: str) -> dict[str, Any]:
+    recipe = card.recipe
+    policy = recipe.input
+    return {
+        "data": dataset.name,
+        "split": dataset.split,
+        "pictures": len(dataset),
+        "classes": list(card.labels.names),
+        "ignored": "counted as a class" if recipe.data.count_ignored else "pixels with label 255 are not counted",
+        "input_size": f"{policy.fit} {policy.size[0]}x{policy.size[1]}" if policy.size else f"{policy.fit}, any size",
+        "measured_at": "each picture's own size, one confusion matrix over the split",
+        "views": 1,
+        "precision": "bfloat16" if uses_bfloat16(predictor.precision, predictor.device) else "float32",
+        "recipe": recipe.name,
+        "weights": f"{recipe.weights or 'random'}, then {card.steps} steps ({card.epoch} epochs)",
+        "trained_on": f"{recipe.data.set} {recipe.data.train}",
+        "version": version,
+    }
+
+
+def write_evaluation(evaluation: Evaluation, out: Path, history: list[dict[str, float]], title: str) -> None:
+    """Writes `metrics.json` and `report.html` into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / METRICS, json.dumps(evaluation.to_json(), indent=1, ensure_ascii=False) + "\n")
+    best, worst = best_and_worst(evaluation.scores, EXAMPLES)
+    content = ReportContent(
+        title=title,
+        metrics=evaluation.metrics,
+        protocol=evaluation.protocol,
+        labels=evaluation.card.labels,
+        counts=evaluation.matrix.counts,
+        history=history,
+        best=tuple(_example(evaluation, score) for score in best),
+        worst=tuple(_example(evaluation, score) for score in worst),
+    )
+    write_report(out / REPORT, content)
+
+
+def _example(evaluation: Evaluation, score: PictureScore) -> Example:
+    names = [evaluation.dataset.sample_name(i) for i in range(len(evaluation.dataset))]
+    sample = evaluation.dataset.read(names.index(score.name))
+    picture = sample.image.as_subclass(Tensor)
+    truth, prediction = _labels(sample, evaluation.predictor(picture))
+    return Example(name=score.name, score=score.miou, picture=picture.permute(1, 2, 0).numpy(),
+                   truth=truth, prediction=prediction)  # fmt: skip

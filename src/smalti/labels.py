@@ -1,0 +1,178 @@
+"""The class table: what each label id means, how it is drawn, and which values in files stand for it.
+
+A `LabelSet` travels with every data set, checkpoint, exported file and result, so that a mask can always be read and
+two unlike ones are never compared.
+"""
+
+import colorsys
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+IGNORED = 255
+"""The label of pixels that belong to no class; fixed in every tensor of the package."""
+MAX_CLASSES = 255
+Color = tuple[int, int, int]
+
+
+def distinct_colors(count: int) -> tuple[Color, ...]:
+    """`count` colours that differ in hue and brightness; the same ones on every call."""
+    golden = 0.61803398875
+    rgb = (
+        colorsys.hsv_to_rgb((0.02 + k * golden) % 1.0, (0.85, 0.55, 0.7)[k % 3], (0.9, 0.75, 0.55)[(k // 3) % 3])
+        for k in range(count)
+    )
+    return tuple((round(r * 255), round(g * 255), round(b * 255)) for r, g, b in rgb)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSet:
+    """Names, colours and file values of the classes; the position in `names` is the label id in every tensor.
+
+    `ids` are the values that stand for the classes in index masks on disk (default 0, 1, 2, …) and `ignored_ids` the
+    values there that mean "no class". `things` names the countable classes, whose instances can be told apart.
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[Color, ...] = ()
+    things: frozenset[str] = frozenset()
+    ids: tuple[int, ...] = ()
+    ignored_ids: tuple[int, ...] = (IGNORED,)
+    title: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        """Fills in default colours and ids.
+
+        Raises:
+            ValueError: If names repeat, lengths differ, or an id stands for two things.
+        """
+        if not 1 <= len(self.names) <= MAX_CLASSES:
+            raise ValueError(f"a label set needs 1 to {MAX_CLASSES} classes, got {len(self.names)}")
+        object.__setattr__(self, "colors", self.colors or distinct_colors(len(self.names)))
+        object.__setattr__(self, "ids", self.ids or tuple(range(len(self.names))))
+        for what, values in (("name", self.names), ("id", self.ids + self.ignored_ids)):
+            repeated = sorted({str(v) for v in values if values.count(v) > 1})
+            if repeated:
+                raise ValueError(f"each class {what} must stand for one class only; repeated: {', '.join(repeated)}")
+        if len(self.colors) != len(self.names) or len(self.ids) != len(self.names):
+            raise ValueError(f"{len(self.names)} names, {len(self.colors)} colours, {len(self.ids)} ids: must be equal")
+        unknown = self.things - set(self.names)
+        if unknown:
+            raise ValueError(f"things {sorted(unknown)} are not among the class names {list(self.names)}")
+
+    @classmethod
+    def of(cls, classes: "int | Sequence[str] | LabelSet") -> "LabelSet":
+        """The label set meant by `classes=`: a number of classes, their names, or a label set as it is."""
+        if isinstance(classes, LabelSet):
+            return classes
+        if isinstance(classes, int):
+            return cls(names=tuple(f"class_{k}" for k in range(classes)))
+        return cls(names=tuple(classes))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def palette(self) -> UInt8[np.ndarray, "values rgb"]:
+        """Colours by label id for all 256 values of an index picture; ignored and unused ones are black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self)] = self.colors
+        return table
+
+    def lookup(self) -> UInt8[np.ndarray, "values"]:
+        """Label id by file value 0..255; values that stand for nothing map to 254, a value no label can have."""
+        table = np.full(256, UNKNOWN, np.uint8)
+        for value in self.ignored_ids:
+            if 0 <= value < 256:
+                table[value] = IGNORED
+        for label, value in enumerate(self.ids):
+            if 0 <= value < 256:
+                table[value] = label
+        return table
+
+    def with_ignored_as_class(self, name: str = "void") -> "LabelSet":
+        """This table with the ignored pixels as one more class (SIS-CNN's paper mode counts void, spec 2.4)."""
+        first, *rest = self.ignored_ids or (IGNORED,)
+        return LabelSet(
+            names=(*self.names, name),
+            colors=(*self.colors, (0, 0, 0)),
+            things=self.things,
+            ids=(*self.ids, first),
+            ignored_ids=tuple(rest),
+            title=self.title,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `labels.json`, the same layout that people write for their own folders."""
+        classes = [
+            {"id": i, "name": n, "color": list(c), "thing": n in self.things}
+            for i, n, c in zip(self.ids, self.names, self.colors, strict=True)
+        ]
+        return {"title": self.title, "classes": classes, "ignored_ids": list(self.ignored_ids)}
+
+    @classmethod
+    def from_json(cls, table: dict[str, Any]) -> "LabelSet":
+        """Reads what `to_json` wrote, or a person: `id`, `color` and `thing` of a class may be left out.
+
+        Raises:
+            ValueError: If there is no list `classes` whose entries have a `name`.
+        """
+        classes = table.get("classes")
+        if not isinstance(classes, list) or not all(isinstance(c, str | dict) for c in classes):
+            raise ValueError('a class table needs "classes": a list of names or of {"id", "name", "color", "thing"}')
+        entries = [{"name": c} if isinstance(c, str) else c for c in classes]
+        if not all(isinstance(e.get("name"), str) for e in entries):
+            raise ValueError('each entry of "classes" needs a "name"')
+        colored = bool(entries) and all("color" in e for e in entries)
+        return cls(
+            names=tuple(e["name"] for e in entries),
+            colors=tuple(_color(e["color"]) for e in entries) if colored else (),
+            things=frozenset(e["name"] for e in entries if e.get("thing")),
+            ids=tuple(int(e.get("id", k)) for k, e in enumerate(entries)),
+            ignored_ids=tuple(int(v) for v in table.get("ignored_ids", [IGNORED])),
+            title=str(table.get("title", "")),
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> "LabelSet":
+        """The class table in a `labels.json`.
+
+        Raises:
+            ValueError: If the file is not such a table; names the file.
+        """
+        try:
+            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: not a class table: {error}") from error
+
+    def write(self, path: Path) -> None:
+        """Writes `labels.json`."""
+        path.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+UNKNOWN = IGNORED - 1
+"""What `LabelSet.lookup` answers for a file value outside the class table."""
+
+
+def _color(value: Any) -> Color:
+    r, g, b = (int(v) for v in value)
+    if not all(0 <= v <= 255 for v in (r, g, b)):
+        raise ValueError(f"a colour is three numbers from 0 to 255, got {value}")
+    return r, g, b
+
+
+CAMVID = LabelSet(
+    title="CamVid, 11 classes",
+    names=("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"),
+    colors=(
+        (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (60, 40, 222), (128, 128, 0),
+        (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192),
+    ),
+    things=frozenset({"car", "pedestrian", "bicyclist"}),
+    ignored_ids=(11, IGNORED),
+)  # fmt: skip
+"""CamVid's classes as the SegNet authors number them; 11 is void. The procedural scenes use the same table."""

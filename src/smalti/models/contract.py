@@ -1,0 +1,107 @@
+"""What every network of the package promises to the other rooms."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped, UInt
+from torch import Tensor, nn
+
+from smalti.containers import Frame, Outputs, Predictions, Targets
+from smalti.labels import LabelSet
+
+
+class SegmentationModel(nn.Module, ABC):
+    """A network from unsigned-integer pictures to `Outputs`, with its loss and its decoding.
+
+    `needs` are the fields of `Targets` that `loss` reads; `stride`: pictures are padded to multiples of it before they
+    come in, 1 where any size works as it is; `in_channels`: of the pictures.
+    """
+
+    config_type: ClassVar[type[Any]]
+    needs: frozenset[str]
+    stride: int
+
+    def __init__(self, config: Any, labels: LabelSet, mean: Sequence[float], std: Sequence[float]) -> None:
+        """`mean` and `std` per channel, for pictures scaled to 0..1; they are saved with the weights."""
+        super().__init__()
+        self.config = config
+        self.labels = labels
+        self.in_channels = len(mean)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(tuple(mean)).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(tuple(std)).view(1, -1, 1, 1))
+
+    def normalise(
+        self, images: Shaped[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The pictures as the encoder's weights expect them: the only place of the package that does this.
+
+        Raises:
+            ValueError: If the pictures have another number of channels than the network, or are not unsigned integers.
+        """
+        if images.shape[1] != self.in_channels:
+            raise ValueError(f"this network takes pictures with {self.in_channels} channels, got {images.shape[1]}")
+        if images.dtype not in (torch.uint8, torch.uint16):
+            raise ValueError(f"pictures come in as uint8 or uint16, got {images.dtype}")
+        full = 255.0 if images.dtype == torch.uint8 else 65535.0
+        return (images.to(self.mean.dtype) / full - self.mean) / self.std
+
+    def encoder_parameters(self) -> list[nn.Parameter]:
+        """The pretrained part, which may learn at a rate of its own; empty where there is none."""
+        return []
+
+    @abstractmethod
+    def forward(self, images: UInt[Tensor, "batch channels height width"]) -> Outputs:
+        """Logits for each task the network knows."""
+
+    @abstractmethod
+    def loss(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
+        """The weighted terms, by name; their sum is minimised."""
+
+    @abstractmethod
+    def decode(self, outputs: Outputs, frames: Sequence[Frame]) -> list[Predictions]:
+        """The answer for each picture in the picture's own pixels; reads the config, never weights."""
+
+
+def to_original(maps: Float[Tensor, "channels height width"], frame: Frame) -> Float[Tensor, "channels height_ width_"]:
+    """A dense map of the network brought back to its picture: padding cut off, size undone, bilinear.
+
+    The map may be of the input's size or smaller (SIS-CNN's paper mode answers at its head's size). What a centre crop
+    left out is filled with the nearest pixels of the answer.
+    """
+    height, width = (-(-m * r // p) for m, r, p in zip(maps.shape[-2:], frame.resized, frame.padded, strict=True))
+    maps = maps[None, :, :height, :width].float()
+    if not frame.cropped:
+        return resize(maps, frame.original)[0]
+    inside = (min(frame.resized[0], frame.original[0]), min(frame.resized[1], frame.original[1]))
+    inner = resize(maps, frame.resized)[..., : inside[0], : inside[1]]
+    top, left = (frame.original[0] - inside[0]) // 2, (frame.original[1] - inside[1]) // 2
+    bottom, right = frame.original[0] - inside[0] - top, frame.original[1] - inside[1] - left
+    return F.pad(inner, [left, right, top, bottom], mode="replicate")[0]
+
+
+def resize(maps: Float[Tensor, "batch channels _ _"], size: tuple[int, int]) -> Float[Tensor, "batch channels _ _"]:
+    """Bilinear, `align_corners=False`, no antialias: the package's convention (spec 0); no work if nothing changes."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def decode_semantic(
+    logits: Float[Tensor, "batch classes height width"], frames: Sequence[Frame], labels: LabelSet
+) -> list[Predictions]:
+    """Class probabilities at each picture's size, the most probable class, and how probable it is."""
+    answers = []
+    for one, frame in zip(logits, frames, strict=True):
+        probabilities = to_original(one, frame).softmax(0)
+        confidence, semantic = probabilities.max(0)
+        answers.append(
+            Predictions(
+                labels=labels, semantic=semantic.to(torch.uint8), confidence=confidence, probabilities=probabilities
+            )
+        )
+    return answers

@@ -1,0 +1,1 @@
+"""Building blocks by kind: tensors in, tensors out."""

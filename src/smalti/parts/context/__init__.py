@@ -1,0 +1,1 @@
+"""Blocks that look far around a pixel."""

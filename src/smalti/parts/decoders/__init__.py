@@ -1,0 +1,1 @@
+"""From the pyramid of an encoder back to pixels."""

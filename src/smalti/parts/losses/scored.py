@@ -1,0 +1,58 @@
+"""What every semantic loss starts from, computed once however many losses are added up."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORED = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredPixels:
+    """Log-probabilities and labels of a batch, at least in float32.
+
+    `labels` holds 0 at ignored pixels, so that it can be used as an index; `counted` is False there.
+    """
+
+    log_probabilities: Float[Tensor, "batch classes height width"]
+    labels: Int[Tensor, "batch height width"]
+    counted: Bool[Tensor, "batch height width"]
+    true_log_probabilities: Float[Tensor, "batch height width"]
+    """Of each pixel's own class; 0 (certain, no gradient) at ignored pixels."""
+
+    @property
+    def classes(self) -> int:
+        """How many classes the logits have."""
+        return self.log_probabilities.shape[1]
+
+
+def score_pixels(
+    logits: Float[Tensor, "batch classes height width"], labels: Int[Tensor, "batch height width"]
+) -> ScoredPixels:
+    """The log-softmax of the logits, and its value at each pixel's label.
+
+    Half precision becomes float32; float64 stays. Pixels labelled 255 are ignored.
+
+    Raises:
+        ValueError: If logits and labels are of different size.
+    """
+    if logits.shape[:1] + logits.shape[2:] != labels.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)} must agree in batch, height and width: "
+            "resize the logits to the size of the labels"
+        )
+    # Plain order before float32: a softmax over channels-last float32 takes three times as long on CPUs.
+    scores = logits.contiguous().to(torch.promote_types(logits.dtype, torch.float32))
+    counted = labels != IGNORED
+    safe_labels = torch.where(counted, labels, 0)
+    log_probabilities = F.log_softmax(scores, dim=1)
+    picked = log_probabilities.gather(1, safe_labels[:, None])[:, 0]
+    return ScoredPixels(
+        log_probabilities=log_probabilities,
+        labels=safe_labels,
+        counted=counted,
+        true_log_probabilities=torch.where(counted, picked, 0),
+    )

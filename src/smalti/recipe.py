@@ -1,0 +1,128 @@
+"""A recipe says everything about a run: model, data, input policy, training.
+
+A recipe is a plain function that returns a frozen `Recipe`; there is no inheritance of settings and no registry. Small
+changes are made with `settings.override(recipe, {"training.steps": 100})`, on the command line
+`--set training.steps=100`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from smalti.containers import Size
+from smalti.settings import from_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputPolicy:
+    """How a picture of any size enters the network.
+
+    * `pad`: as it is (or scaled so that its longer side is `size`'s), padded to a multiple of the model's stride;
+    * `stretch`: resized to exactly `size`, whatever its shape;
+    * `crop`: the centre of that `size` (padded where the picture is smaller).
+    """
+
+    fit: Literal["pad", "stretch", "crop"] = "pad"
+    size: Size | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if `stretch` or `crop` lack a size."""
+        if self.fit not in ("pad", "stretch", "crop"):
+            raise ValueError(f'fit must be "pad", "stretch" or "crop", got "{self.fit}"')
+        if self.fit != "pad" and self.size is None:
+            raise ValueError(f'fit="{self.fit}" needs a size (height, width)')
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationRecipe:
+    """How training pictures are varied; picture and truth move together.
+
+    The picture is scaled by a factor drawn log-uniformly from `scale`, cut to `crop` at a random place (padded with
+    ignored pixels where it is smaller; None = the picture's own size) and flipped; `brightness`, `contrast`,
+    `saturation` and `hue` are the half-widths of torchvision's ColorJitter.
+    """
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    crop: Size | None = None
+    flip_horizontal: float = 0.5
+    flip_vertical: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    offline_flips: bool = False
+    """The SIS-CNN paper's set: each picture, its horizontal and its vertical mirror image are three samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRecipe:
+    """Which pictures: the data set's name in `DATASETS`, its splits and options of its own."""
+
+    set: str
+    root: str | None = None
+    """Folder of the data set on this machine; None = searched in `SMALTI_DATA`."""
+    train: str = "train"
+    validation: str = "val"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    count_ignored: bool = False
+    """Ignored pixels become one more class that is learned and counted (only SIS-CNN's paper mode does this)."""
+    cache: bool = True
+    workers: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """How the weights are found. An epoch is `steps_per_epoch` optimiser steps, or one pass where that is None."""
+
+    epochs: int = 50
+    steps_per_epoch: int | None = None
+    steps: int | None = None
+    """Stops after so many optimiser steps in all, whatever `epochs` says; the schedule ends there, too."""
+    batch: int = 8
+    accumulate: int = 1
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    encoder_learning_rate: float | None = None
+    """Learning rate of the encoder; None = the same as the rest."""
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    schedule: Literal["poly", "cosine", "step", "constant"] = "poly"
+    poly_power: float = 0.9
+    step_factor: float = 0.1
+    step_at: tuple[float, ...] = (0.6, 0.85)
+    """Shares of the training after which `schedule="step"` multiplies the learning rate by `step_factor`."""
+    warmup: int = 0
+    clip: float | None = None
+    ema: float | None = None
+    """Decay of the moving average of the weights that is validated and saved; None = the weights themselves."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    monitor: str = "semantic.miou"
+    validate_every: int = 1
+    patience: int | None = None
+    """Stops when `monitor` has not risen for so many validations."""
+    seed: int = 0
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+    examples: int = 2
+    """Validation pictures that are drawn after each validated epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything about a run. `config` is the frozen `Config` of the model's own file."""
+
+    name: str
+    model: str
+    config: Any
+    data: DataRecipe
+    weights: str | None = None
+    """None = random, "imagenet" = the encoder's ImageNet weights, else the path of a checkpoint to start from."""
+    augmentation: AugmentationRecipe = AugmentationRecipe()
+    input: InputPolicy = InputPolicy()
+    training: TrainingRecipe = TrainingRecipe()
+
+
+def recipe_from_json(values: Mapping[str, Any], config: type[Any]) -> Recipe:
+    """A whole recipe from its JSON; `config` is the `Config` class of its model."""
+    recipe = from_json(values, Recipe)
+    return dataclasses.replace(recipe, config=from_json(recipe.config, config))

@@ -1,0 +1,86 @@
+"""Whole jobs, as the command line and `smalti.train` / `smalti.evaluate` run them: the rooms in order."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import smalti
+from smalti.checkpoint import Card
+from smalti.data.dataset import parse_data_argument
+from smalti.evaluate.plots import plot_history
+from smalti.evaluate.run import Evaluation, Progress, evaluate_checkpoint, write_evaluation
+from smalti.files import replacing
+from smalti.models.create import find_recipe
+from smalti.recipe import Recipe
+from smalti.settings import override
+from smalti.train.callbacks import HISTORY, read_history
+from smalti.train.run import Reporting, run
+
+CURVES = "curves.png"
+
+
+def resolve_recipe(recipe: str | Recipe, data: str | Path | None, changes: dict[str, Any] | None) -> Recipe:
+    """The recipe by name, with its data and its small changes put in.
+
+    Raises:
+        ValueError: Unknown recipe, data set or key; names the nearest.
+    """
+    found = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    if data is not None:
+        name, root = parse_data_argument(data, found.data.set)
+        options = found.data.options if name == found.data.set else {}
+        place = dataclasses.replace(found.data, set=name, root=None if root is None else str(root), options=options)
+        found = dataclasses.replace(found, data=place)
+    return override(found, changes or {})
+
+
+def train(
+    recipe: str | Recipe,
+    *,
+    data: str | Path | None = None,
+    out: str | Path,
+    resume: bool = False,
+    changes: dict[str, Any] | None = None,
+    reporting: Reporting | None = None,
+) -> dict[str, Any]:
+    """See `smalti.train`. `reporting` says where lines of text go and whether a live bar is drawn."""
+    out = Path(out)
+    settled = resolve_recipe(recipe, data, changes)
+    told = dataclasses.replace(reporting or Reporting(), after_epoch=draw_curves, version=smalti.__version__)
+    finished = run(settled, out, resume, told)
+    if not finished:
+        return {}
+    found = evaluate_checkpoint(out, _data_of(settled), None, smalti.__version__)
+    write_evaluation(found, out, read_history(out / HISTORY), f"{settled.name}: {out.name}")
+    return found.to_json()
+
+
+def _data_of(recipe: Recipe) -> str | None:
+    return None if recipe.data.root is None else f"{recipe.data.set}={recipe.data.root}"
+
+
+def evaluate(
+    model: str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """See `smalti.evaluate`."""
+    path = Path(model)
+    found = evaluate_checkpoint(path, data, split, smalti.__version__, progress)
+    if out is not None:
+        history = read_history(path / HISTORY) if path.is_dir() else []
+        write_evaluation(found, Path(out), history, _title(found, path, found.card))
+    return found.to_json()
+
+
+def _title(found: Evaluation, path: Path, card: Card) -> str:
+    return f"{card.recipe.name}: {path.name} on {found.dataset.name} {found.dataset.split}"
+
+
+def draw_curves(folder: Path) -> None:
+    """Redraws a run folder's graphs from its history."""
+    with replacing(folder / CURVES) as part:
+        part.write_bytes(plot_history(read_history(folder / HISTORY)))

@@ -1,0 +1,74 @@
+"""A look at a data set before anything is trained on it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from smalti.data.dataset import Dataset, open_dataset, parse_data_argument
+from smalti.draw.legend import with_legend
+from smalti.draw.overlay import overlay
+from smalti.files import replacing
+from smalti.labels import IGNORED
+
+SPLITS = ("train", "val", "test")
+SHOWN = 6
+
+
+def summarise(data: str, split: str | None, out: Path | None) -> Iterator[str]:
+    """Lines about each split: pictures, sizes, classes by share of pixels, unreadable files.
+
+    Raises:
+        ValueError: If the data set cannot be opened.
+    """
+    name, root = (data, None) if "=" not in data and not Path(data).exists() else parse_data_argument(data, "folder")
+    for part in [split] if split else SPLITS:
+        dataset = open_dataset(name, root=root, split=part, options={})
+        yield f"{dataset.name} {part}: {len(dataset)} pictures, {len(dataset.labels)} classes"
+        yield from _content(dataset)
+        if out is not None:
+            path = out if split else out.with_stem(f"{out.stem}_{part}")
+            _draw(dataset, path)
+            yield f"  samples drawn in {path}"
+
+
+def _content(dataset: Dataset) -> Iterator[str]:
+    sizes: Counter[tuple[int, int]] = Counter()
+    counts = np.zeros(256, np.int64)
+    problems = []
+    for index in range(len(dataset)):
+        try:
+            sample = dataset.read(index)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        sizes[sample.size] += 1
+        if sample.semantic is not None:
+            counts += np.bincount(sample.semantic.as_subclass(Tensor).numpy().ravel(), minlength=256)
+    common = ", ".join(f"{n} of {h}x{w}" for (h, w), n in sizes.most_common(3))
+    yield f"  sizes (height x width): {common}" + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
+    total = max(int(counts.sum()), 1)
+    for label, name in enumerate(dataset.labels.names):
+        yield f"  {name:20} {100 * counts[label] / total:6.2f} % of pixels" + (
+            "" if counts[label] else "   never occurs"
+        )
+    yield f"  {'(ignored)':20} {100 * counts[IGNORED] / total:6.2f} %"
+    yield from (f"  cannot be used: {problem}" for problem in problems)
+
+
+def _draw(dataset: Dataset, path: Path) -> None:
+    tiles = []
+    for index in np.linspace(0, len(dataset) - 1, min(SHOWN, len(dataset))).astype(int):
+        sample = dataset.read(int(index))
+        picture = sample.image.as_subclass(Tensor).permute(1, 2, 0).numpy()
+        if sample.semantic is not None:
+            labels = sample.semantic.as_subclass(Tensor).numpy()
+            picture = with_legend(overlay(picture, labels, dataset.labels), labels, dataset.labels)
+        tiles.append(picture)
+    width = max(t.shape[1] for t in tiles)
+    padded = [np.pad(t, ((0, 8), (0, width - t.shape[1]), (0, 0)), constant_values=255) for t in tiles]
+    with replacing(path) as part:
+        Image.fromarray(np.concatenate(padded)).save(part, format="PNG")

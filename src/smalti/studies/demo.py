@@ -1,0 +1,49 @@
+"""The demo: from nothing to a trained network, its report and its pictures, on scenes that need no download."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from smalti import session
+from smalti.data.dataset import open_dataset
+from smalti.predict.folder import predict_files
+from smalti.train.run import Reporting
+
+RECIPE = "sis_cnn.quick"
+PICTURES = 4
+
+
+def run_demo(out: Path, write: Callable[[str], None], bar: bool = False) -> None:
+    """Trains, measures and predicts into `out`, which is emptied if a demo was there before.
+
+    Raises:
+        ValueError: If `out` holds something else.
+    """
+    marker = out / ".smalti-demo"
+    if out.exists() and any(out.iterdir()) and not marker.is_file():
+        raise ValueError(f"{out} exists and is no earlier demo: choose another folder with --out")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    marker.touch()
+    write(f"1. Training {RECIPE} on procedural street scenes, from ImageNet features (about two minutes).")
+    run = out / "run"
+    session.train(RECIPE, out=run, reporting=Reporting(write=write, bar=bar))
+    write("2. Measuring on scenes it has not seen.")
+    found = session.evaluate(run, split="test", out=out / "test")
+    write(f"   mIoU {found['semantic.miou']:.3f}, pixel accuracy {found['semantic.pixel_accuracy']:.3f}")
+    write("3. Predicting some pictures.")
+    scenes = open_dataset("scenes", root=None, split="test", options={})
+    pictures = out / "pictures"
+    pictures.mkdir()
+    for index in range(PICTURES):
+        array = scenes.read(index).image.as_subclass(Tensor).permute(1, 2, 0).numpy()
+        Image.fromarray(array).save(pictures / f"scene_{index}.png")
+    predict_files(run, sorted(pictures.iterdir()), out / "answers", "both")
+    write("\nDone. Look at")
+    write(f"  {out / 'test' / 'report.html'}   what it can do: numbers, curves, best and worst pictures")
+    write(f"  {run / 'curves.png'}   loss and accuracy for each epoch")
+    for path in sorted((out / "answers").glob("*_overlay.png")):
+        write(f"  {path}")

@@ -1,0 +1,40 @@
+"""What there is, as lines of text."""
+
+from typing import Any
+
+from smalti.data.sets import DATASETS
+from smalti.models import MODELS
+from smalti.models.create import model_class, recipes
+from smalti.parts.encoders.timm_encoder import encoder_names
+
+
+def listing(what: str) -> list[str]:
+    """Recipes and models with their first line of description; data sets; or encoders by name."""
+    match what:
+        case "recipes":
+            return _table({name: make.__doc__ for name, make in recipes().items()})
+        case "models":
+            return _table({name: model_class(name).__doc__ for name in MODELS})
+        case "datasets":
+            return _table({name: opener.__doc__ for name, opener in DATASETS.items()})
+        case _:
+            return encoder_names()
+
+
+def _table(entries: dict[str, str | None]) -> list[str]:
+    width = max(map(len, entries), default=0)
+    return [f"{name.ljust(width)}  {(text or '').strip().splitlines()[0]}" for name, text in entries.items()]
+
+
+def metric_lines(found: dict[str, Any]) -> list[str]:
+    """The headline numbers, one a line, and then the classes; what could not be measured is named."""
+    protocol = found["protocol"]
+    lines = [f"{protocol['data']} {protocol['split']}: {protocol['pictures']} pictures, {protocol['measured_at']}"]
+    lines += [
+        f"  {key:32} {value:.4f}"
+        for key, value in found.items()
+        if isinstance(value, float) and ".iou." not in key and ".accuracy." not in key
+    ]
+    classes = {k.rsplit(".", 1)[1]: v for k, v in found.items() if ".iou." in k}
+    lines += [f"  IoU {name:28} {'absent' if value is None else f'{value:.4f}'}" for name, value in classes.items()]
+    return lines

@@ -1,0 +1,168 @@
+"""What happens beside the steps: history, checkpoints, early stopping, progress."""
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+
+from smalti import checkpoint
+from smalti.files import replacing, write_text
+from smalti.train.task import SegmentationTask
+
+HISTORY = "history.csv"
+STATE = "state.ckpt"
+COLUMNS = ("epoch", "train_loss", "validation_loss", "pixel_accuracy", "miou", "learning_rate", "seconds")
+
+
+class RunFolder(Callback):
+    """Writes history, best and last weights and the training state at the end of every epoch.
+
+    The files of an epoch are written in an order that a crash at any moment leaves a state and weights to go on from.
+    """
+
+    def __init__(self, out: Path, recipe: Any, after_epoch: Callable[[Path], None] | None, version: str) -> None:
+        """`after_epoch` is called with the run folder once its files are up to date (it draws the curves)."""
+        self.out, self.recipe, self.version = out, recipe, version
+        self.after_epoch = after_epoch
+        self.rows: list[dict[str, float]] = []
+        self.best = float("-inf")
+        self.since_best = 0
+        self._began = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a continued run needs to know of the epochs before."""
+        return {"rows": self.rows, "best": self.best, "since_best": self.since_best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes the epochs before from a saved state."""
+        self.rows, self.best, self.since_best = state["rows"], state["best"], state["since_best"]
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        """Starts the clock."""
+        assert isinstance(task, SegmentationTask)
+        self._began = time.perf_counter()
+        task.metrics = {}
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        """Adds the epoch's row and saves."""
+        assert isinstance(task, SegmentationTask)
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "train_loss": task.train_loss(),
+            "validation_loss": task.metrics.get("validation_loss", float("nan")),
+            "pixel_accuracy": task.metrics.get("semantic.pixel_accuracy", float("nan")),
+            "miou": task.metrics.get("semantic.miou", float("nan")),
+            "learning_rate": max(group["lr"] for group in trainer.optimizers[0].param_groups),
+            "seconds": time.perf_counter() - self._began,
+        }
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            card = self._card(trainer, task)
+            self._save_best(trainer, task, card)
+            checkpoint.save(task.answering, card, self.out / checkpoint.LAST)
+        self._save_state(trainer)
+        if trainer.is_global_zero:
+            write_text(self.out / HISTORY, history_text(self.rows))
+            if self.after_epoch is not None:
+                self.after_epoch(self.out)
+
+    def _save_best(self, trainer: lightning.Trainer, task: SegmentationTask, card: checkpoint.Card) -> None:
+        value = task.metrics.get(self.recipe.training.monitor)
+        if value is None:
+            if task.metrics:
+                raise ValueError(
+                    f'training.monitor="{self.recipe.training.monitor}" is not among the metrics of a validation: '
+                    f"{', '.join(sorted(task.metrics))}"
+                )
+            return
+        if value > self.best:
+            self.best, self.since_best = value, 0
+            checkpoint.save(task.answering, card, self.out / checkpoint.BEST)
+            return
+        self.since_best += 1
+        patience = self.recipe.training.patience
+        trainer.should_stop = trainer.should_stop or (patience is not None and self.since_best >= patience)
+
+    def _save_state(self, trainer: lightning.Trainer) -> None:
+        with replacing(self.out / STATE) as part:
+            trainer.save_checkpoint(part)
+
+    def _card(self, trainer: lightning.Trainer, task: SegmentationTask) -> checkpoint.Card:
+        return checkpoint.Card(
+            recipe=self.recipe,
+            labels=task.model.labels,
+            epoch=trainer.current_epoch + 1,
+            steps=trainer.global_step,
+            metrics=task.metrics,
+            version=self.version,
+        )
+
+    def save_interrupted(self, trainer: lightning.Trainer, task: SegmentationTask) -> None:
+        """After Ctrl-C in the first epoch there is no checkpoint yet: the weights as they are become one."""
+        if not self.rows and trainer.is_global_zero:
+            checkpoint.save(task.answering, self._card(trainer, task), self.out / checkpoint.LAST)
+
+
+def history_text(rows: list[dict[str, float]]) -> str:
+    """`history.csv`: a row an epoch; what was not measured in an epoch is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: "" if math.isnan(v) else f"{v:.6g}" for k, v in row.items()})
+    return text.getvalue()
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The rows of a `history.csv`; empty cells are NaN."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{k: float(v) if v else float("nan") for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+class Progress(RichProgressBar):
+    """Lightning's bar with pictures a second and the time left of the whole training."""
+
+    def __init__(self, steps: int, batch: int) -> None:
+        """`steps`: optimiser steps of the whole training; `batch`: pictures a step."""
+        super().__init__(leave=False)
+        self.steps, self.batch = steps, batch
+        self._began: tuple[float, int] | None = None
+
+    def get_metrics(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> dict[str, Any]:  # noqa: D102
+        shown = {k: v for k, v in super().get_metrics(trainer, task).items() if k != "v_num"}
+        now = (time.perf_counter(), trainer.global_step)
+        self._began = self._began or now
+        seconds, steps = now[0] - self._began[0], now[1] - self._began[1]
+        if steps > 0:
+            shown["pictures/s"] = f"{steps * self.batch / seconds:.1f}"
+            left = int(seconds / steps * (self.steps - now[1]))
+            shown["left"] = f"{left // 3600}:{left // 60 % 60:02d}:{left % 60:02d}"
+        return shown
+
+
+class EpochLines(Callback):
+    """One line an epoch, where no bar can be drawn (logs, pipes)."""
+
+    def __init__(self, folder: RunFolder, epochs: int, write: Callable[[str], None]) -> None:
+        """Reads the rows that `folder` collects."""
+        self.folder, self.epochs, self.write = folder, epochs, write
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        """Says what the epoch brought."""
+        row = self.folder.rows[-1]
+        found = (
+            f", validation loss {row['validation_loss']:.4f}, mIoU {row['miou']:.4f}"
+            if not math.isnan(row["miou"])
+            else ""
+        )
+        self.write(
+            f"epoch {row['epoch']:.0f}/{self.epochs}: loss {row['train_loss']:.4f}{found}, {row['seconds']:.0f} s"
+        )

@@ -1,0 +1,61 @@
+"""Optimisers, learning-rate schedules and parameter groups."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from smalti.models.contract import SegmentationModel
+from smalti.recipe import TrainingRecipe
+
+
+def parameter_groups(model: SegmentationModel, recipe: TrainingRecipe) -> list[dict[str, object]]:
+    """Encoder and rest, each split into weights, which decay, and biases and normalisations, which do not."""
+    encoder = {id(p) for p in model.encoder_parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((id(parameter) in encoder, parameter.ndim > 1), []).append(parameter)
+    slow = recipe.learning_rate if recipe.encoder_learning_rate is None else recipe.encoder_learning_rate
+    return [
+        {
+            "params": parameters,
+            "lr": slow if in_encoder else recipe.learning_rate,
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+        }
+        for (in_encoder, decays), parameters in groups.items()
+    ]
+
+
+def build_optimizer(model: SegmentationModel, recipe: TrainingRecipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the model's parameter groups; betas and eps are torch's defaults (.9, .999, 1e-8)."""
+    groups = parameter_groups(model, recipe)
+    match recipe.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups)
+        case "adam":
+            return torch.optim.Adam(groups)
+        case "sgd":
+            return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
+
+
+def learning_rate_factor(recipe: TrainingRecipe, steps: int) -> Callable[[int], float]:
+    """The factor on each group's learning rate at optimiser step 0..steps: linear warm-up, then the schedule."""
+    after = max(steps - recipe.warmup, 1)
+
+    def factor(step: int) -> float:
+        if step < recipe.warmup:
+            return (step + 1) / recipe.warmup
+        done = min((step - recipe.warmup) / after, 1.0)
+        match recipe.schedule:
+            case "poly":
+                return float((1.0 - done) ** recipe.poly_power)
+            case "cosine":
+                return 0.5 * (1.0 + math.cos(math.pi * done))
+            case "step":
+                return recipe.step_factor ** sum(done >= at for at in recipe.step_at)
+            case "constant":
+                return 1.0
+
+    return factor

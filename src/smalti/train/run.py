@@ -1,0 +1,201 @@
+"""A training run from a recipe to a run folder; continues one that was interrupted."""
+
+import dataclasses
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch import loggers
+from lightning.pytorch.loggers import Logger
+
+from smalti.checkpoint import BEST, LAST
+from smalti.data.cache import CachedDataset
+from smalti.data.dataset import CountIgnored, Dataset, WithMirrorImages, open_dataset
+from smalti.data.statistics import pixel_counts
+from smalti.files import write_text
+from smalti.hardware import best_device, uses_bfloat16
+from smalti.models.contract import SegmentationModel
+from smalti.models.create import build, model_class
+from smalti.recipe import Recipe, recipe_from_json
+from smalti.settings import to_json
+from smalti.train.callbacks import STATE, EpochLines, Progress, RunFolder
+from smalti.train.datamodule import DataModule
+from smalti.train.task import SegmentationTask
+
+RECIPE = "recipe.json"
+LABELS = "labels.json"
+RESUMABLE = (
+    "training.epochs",
+    "training.steps",
+    "training.patience",
+    "data.root",
+    "data.workers",
+    "training.precision",
+)
+"""What may differ when a run is continued."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reporting:
+    """How a run tells what it does: lines of text, a live bar, and a call after each epoch."""
+
+    write: Callable[[str], None] = print
+    bar: bool = False
+    after_epoch: Callable[[Path], None] | None = None
+    version: str = ""
+
+
+def run(recipe: Recipe, out: Path, resume: bool = False, reporting: Reporting | None = None) -> bool:
+    """Trains; answers whether the training came to its end (Ctrl-C ends it early and leaves a usable run).
+
+    Raises:
+        ValueError: If the run folder exists (and `resume` is not set), or belongs to another recipe.
+        OSError: If a checkpoint could not be written; the one before survives.
+    """
+    reporting = reporting or Reporting()
+    _prepare_folder(recipe, out, resume)
+    lightning.seed_everything(recipe.training.seed, workers=True, verbose=False)
+    train, validation = open_splits(recipe)
+    recipe = _with_class_weights(recipe, train)
+    model = build(model_class(recipe.model), recipe.config, train.labels, None if resume else recipe.weights)
+    if train.channels != model.in_channels:
+        raise ValueError(f"the pictures have {train.channels} channels, the network takes {model.in_channels}: "
+                         f"set config.in_channels={train.channels}")  # fmt: skip
+    write_text(out / RECIPE, json.dumps(to_json(recipe), indent=1) + "\n")
+    train.labels.write(out / LABELS)
+    task_data = DataModule(recipe, model, train, validation)
+    return _fit(model, task_data, out, reporting, resume=resume)
+
+
+def open_splits(recipe: Recipe) -> tuple[Dataset, Dataset]:
+    """The training and validation pictures of a recipe, cached and wrapped as it says."""
+    data = recipe.data
+    opened = []
+    for split in (data.train, data.validation):
+        root = None if data.root is None else Path(data.root)
+        dataset = open_dataset(data.set, root=root, split=split, options=data.options)
+        if data.cache:
+            dataset = CachedDataset(dataset)
+        opened.append(CountIgnored(dataset) if data.count_ignored else dataset)
+    train, validation = opened
+    if train.labels != validation.labels:
+        raise ValueError(f"the splits {data.train} and {data.validation} have different class tables")
+    return (WithMirrorImages(train) if recipe.augmentation.offline_flips else train), validation
+
+
+def _with_class_weights(recipe: Recipe, train: Dataset) -> Recipe:
+    """Class weights named by their rule become numbers, so that the checkpoint's recipe says what was used."""
+    loss = recipe.config.semantic_loss
+    if not isinstance(loss.class_weights, str):
+        return recipe
+    config = dataclasses.replace(recipe.config, semantic_loss=loss.resolved(pixel_counts(train)))
+    return dataclasses.replace(recipe, config=config)
+
+
+def _prepare_folder(recipe: Recipe, out: Path, resume: bool) -> None:
+    if resume:
+        if not (out / STATE).is_file():
+            raise ValueError(f"{out}: no {STATE} here, nothing to resume; start without --resume")
+        _check_same(recipe, recipe_from_json(json.loads((out / RECIPE).read_text()), type(recipe.config)), out)
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists already: choose another folder with --out, or go on with --resume")
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+
+
+def stored_recipe(out: Path) -> Recipe:
+    """The recipe of a run folder.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    try:
+        values = json.loads((out / RECIPE).read_text(encoding="utf-8"))
+        return recipe_from_json(values, model_class(values["model"]).config_type)
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{out}: no readable {RECIPE} here: {error}") from error
+
+
+def _check_same(wanted: Recipe, stored: Recipe, out: Path) -> None:
+    old, new = _flat(to_json(stored)), _flat(to_json(wanted))
+    for key in sorted(old.keys() | new.keys()):
+        resolved = key.startswith("config.semantic_loss.class_weights")
+        if old.get(key) != new.get(key) and key not in RESUMABLE and not resolved:
+            raise ValueError(f"{out} was trained with {key}={old.get(key)}, not {new.get(key)}: resume it as it was, "
+                             "or train into another folder")  # fmt: skip
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {prefix: values}
+    return {
+        k: v for name, part in values.items() for k, v in _flat(part, f"{prefix}.{name}" if prefix else name).items()
+    }
+
+
+def _fit(model: SegmentationModel, data: DataModule, out: Path, reporting: Reporting, *, resume: bool) -> bool:
+    recipe = data.recipe
+    training = recipe.training
+    steps = training.steps or training.epochs * data.steps_per_epoch
+    task = SegmentationTask(model, recipe, steps)
+    folder = RunFolder(out, recipe, reporting.after_epoch, reporting.version)
+    bar = [Progress(steps, training.batch * training.accumulate)] if reporting.bar else []
+    trainer = _trainer(recipe, steps, [*bar, folder, EpochLines(folder, training.epochs, reporting.write)], out)
+    reporting.write(
+        f"{recipe.name}: {len(data.train)} training pictures, {len(data.validation)} for validation, "
+        f"{steps} steps of {training.batch * training.accumulate}, {trainer.precision} on {trainer.accelerator.name()}"
+    )
+    try:
+        trainer.fit(task, datamodule=data, ckpt_path=str(out / STATE) if resume else None, weights_only=True)
+    except KeyboardInterrupt:
+        trainer.state.status = lightning.pytorch.trainer.states.TrainerStatus.INTERRUPTED
+    if trainer.interrupted:
+        folder.save_interrupted(trainer, task)
+        saved = f"{len(folder.rows)} whole epochs are saved" if folder.rows else "the weights of now are saved"
+        reporting.write(f"interrupted: {saved} in {out}; go on with --resume")
+    if not (out / BEST).is_file() and (out / LAST).is_file():
+        reporting.write(f"nothing was validated; {LAST} stands for the best")
+    return not trainer.interrupted
+
+
+def _trainer(recipe: Recipe, steps: int, callbacks: list[Any], out: Path) -> lightning.Trainer:
+    training = recipe.training
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*`weights_only`.*")
+    return lightning.Trainer(
+        accelerator="auto",
+        max_epochs=training.epochs,
+        max_steps=steps,
+        precision="bf16-mixed" if uses_bfloat16(training.precision, best_device()) else "32-true",
+        accumulate_grad_batches=training.accumulate,
+        gradient_clip_val=training.clip,
+        check_val_every_n_epoch=training.validate_every,
+        num_sanity_val_steps=0,
+        logger=_loggers(recipe, out),
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=any(isinstance(c, Progress) for c in callbacks),
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+        default_root_dir=out,
+    )
+
+
+def _loggers(recipe: Recipe, out: Path) -> list[Logger]:
+    made: list[Logger] = []
+    for name in recipe.training.loggers:
+        match name:
+            case "tensorboard":
+                made.append(loggers.TensorBoardLogger(out, name="", version="tensorboard"))
+            case "mlflow":
+                made.append(loggers.MLFlowLogger(recipe.name, tracking_uri=f"file:{out.resolve() / 'mlruns'}"))
+            case "wandb":
+                made.append(loggers.WandbLogger(project="smalti", name=out.name, save_dir=out))
+    return made

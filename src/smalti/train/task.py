@@ -1,0 +1,118 @@
+"""The LightningModule around a network: terms -> weights (stage 7 of the way of the data)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._pytree import tree_map
+
+from smalti.containers import Batch
+from smalti.metrics.confusion import ConfusionMatrix
+from smalti.metrics.semantic import semantic_metrics
+from smalti.models.contract import SegmentationModel
+from smalti.recipe import Recipe
+from smalti.train.datamodule import ValidationBatch
+from smalti.train.optimise import build_optimizer, learning_rate_factor
+
+
+class SegmentationTask(lightning.LightningModule):
+    """Trains `model`; validates and hands out `answering`, the averaged weights where the recipe averages."""
+
+    def __init__(self, model: SegmentationModel, recipe: Recipe, steps: int) -> None:
+        """`steps`: optimiser steps of the whole training, where the schedule ends."""
+        super().__init__()
+        self.model = model.to(memory_format=torch.channels_last)
+        self.recipe = recipe
+        self.steps = steps
+        ema = recipe.training.ema
+        self.average = None if ema is None else AveragedModel(
+            self.model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True  # type: ignore[no-untyped-call]
+        )  # fmt: skip
+        self.confusion = ConfusionMatrix(len(model.labels))
+        self.metrics: dict[str, float] = {}
+        self._losses: list[tuple[Tensor, int]] = []
+
+    @property
+    def answering(self) -> SegmentationModel:
+        """The network that is validated and saved."""
+        answering = self.model if self.average is None else self.average.module
+        assert isinstance(answering, SegmentationModel)
+        return answering
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Moves every tensor of our frozen containers, which Lightning's own mover refuses."""
+        return tree_map(lambda leaf: leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf, batch)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """The sum of the loss's weighted terms, each logged by its name."""
+        # Dropout and the like become a function of (seed, step): a continued run repeats them exactly.
+        torch.manual_seed(self.recipe.training.seed * 1_000_003 + self.global_step * 64 + index % 64)
+        images = batch.images.contiguous(memory_format=torch.channels_last)
+        terms = self.model.loss(self.model(images), batch.targets)
+        total = torch.stack(list(terms.values())).sum()
+        if not torch.isfinite(total):
+            raise FloatingPointError(
+                f"the loss is {float(total)} at step {self.global_step} ({', '.join(batch.names)}): "
+                "lower training.learning_rate or set training.clip; the last saved state is unharmed"
+            )
+        self.log("loss", total, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch))
+        for name, term in terms.items() if len(terms) > 1 else ():
+            self.log(f"loss_{name}", term, on_step=False, on_epoch=True, batch_size=len(batch))
+        self._losses.append((total.detach(), len(batch)))
+        return total
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """One step, after which the averaged weights follow."""
+        super().optimizer_step(*arguments, **options)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def on_train_epoch_start(self) -> None:
+        """Begins the epoch's mean loss."""
+        self._losses = []
+
+    def train_loss(self) -> float:
+        """Mean training loss of the epoch so far."""
+        if not self._losses:
+            return float("nan")
+        total = sum(float(loss) * count for loss, count in self._losses)
+        return total / sum(count for _, count in self._losses)
+
+    def on_validation_start(self) -> None:
+        """Forgets the last validation."""
+        self.confusion = ConfusionMatrix(len(self.model.labels))
+        self._validation_loss: list[float] = []
+
+    def validation_step(self, batch: ValidationBatch, index: int) -> None:
+        """Counts the answers in each picture's own pixels; keeps no logits."""
+        model = self.answering.eval()
+        outputs = model(batch.batch.images.contiguous(memory_format=torch.channels_last))
+        terms = model.loss(outputs, batch.batch.targets)
+        self._validation_loss.append(float(torch.stack(list(terms.values())).sum()))
+        for answer, truth in zip(model.decode(outputs, batch.batch.frames), batch.truths, strict=True):
+            if answer.semantic is not None and truth is not None:
+                self.confusion.update(answer.semantic.cpu(), truth.cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        """Turns the counts into numbers for the history and the choice of the best weights."""
+        counts = self.confusion.counts
+        if self.trainer.world_size > 1:
+            gathered = self.all_gather(counts)
+            assert isinstance(gathered, Tensor)
+            counts = gathered.sum(0).cpu()
+        found = semantic_metrics(counts, self.model.labels)
+        self.metrics = {k: float(v) for k, v in found.items() if isinstance(v, int | float)}
+        self.metrics["validation_loss"] = sum(self._validation_loss) / max(len(self._validation_loss), 1)
+        self.log("mIoU", self.metrics["semantic.miou"], prog_bar=True, rank_zero_only=True)
+        for logger in self.loggers:
+            logger.log_metrics(self.metrics, step=self.global_step)
+
+    def configure_optimizers(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """The recipe's optimiser, and its schedule by optimiser step."""
+        optimizer = build_optimizer(self.model, self.recipe.training)
+        factor = learning_rate_factor(self.recipe.training, self.steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,24 @@
+"""Shape annotations are checked while the tests run, and only then."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+hook = install_import_hook("smalti", "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """Tests never read or write the user's cache."""
+    monkeypatch.setenv("SMALTI_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of the real data sets; without it the test is skipped, visibly."""
+    folder = os.environ.get("SMALTI_DATA")
+    if not folder:
+        pytest.skip("SMALTI_DATA is not set: no real data here")
+    return Path(folder)

@@ -1,0 +1,174 @@
+import multiprocessing
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fake_datasets import FolderShape, save, write_camvid, write_folder
+from smalti.data import cache
+from smalti.data.cache import CachedDataset, cache_folder, content_hash, remembered
+from smalti.data.dataset import DataError, open_dataset
+
+MAPS = ("image", "semantic", "instance_ids")
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    write_folder(tmp_path / "own", FolderShape(instances=True))
+    return open_dataset("folder", root=tmp_path / "own", split="all", options={})
+
+
+def equal(one, other):
+    return one.name == other.name and all(
+        type(a) is type(b) and a.dtype == b.dtype and torch.equal(a.as_subclass(Tensor), b.as_subclass(Tensor))
+        for a, b in ((getattr(one, m), getattr(other, m)) for m in MAPS)
+    )
+
+
+class Counting(CachedDataset):
+    """Counts how often the wrapped set is really read."""
+
+    reads = 0
+
+    def _store(self, path, sample):
+        self.reads += 1
+        super()._store(path, sample)
+
+
+def test_second_reading_is_the_same_and_decodes_nothing(dataset, tmp_path):
+    cached = Counting(dataset, tmp_path / "cache")
+    first, second = cached.read(0), cached.read(0)
+    assert equal(dataset.read(0), first)
+    assert equal(first, second)
+    assert cached.reads == 1
+    assert equal(Counting(dataset, tmp_path / "cache").read(0), first)
+
+
+def test_missing_truth_stays_missing(dataset, tmp_path):
+    root = write_camvid(tmp_path)
+    cached = CachedDataset(open_dataset("camvid", root=root, split="val", options={}), tmp_path / "cache")
+    cached.read(0)
+    assert cached.read(0).instance_ids is None
+
+
+def test_a_changed_file_is_decoded_again(dataset, tmp_path):
+    cached = CachedDataset(dataset, tmp_path / "cache")
+    cached.read(0)
+    mask = dataset.items[0].mask
+    save(mask, np.full((24, 32), 2, np.uint8))
+    os.utime(mask, ns=(5, 5))
+    assert set(cached.read(0).semantic.flatten().tolist()) == {2}
+
+
+def test_another_class_table_is_another_content(dataset, tmp_path):
+    before = dataset.content_key(0)
+    (tmp_path / "own" / "labels.json").write_text('{"classes": ["a", "b", "c", "d"]}')
+    other = open_dataset("folder", root=tmp_path / "own", split="all", options={})
+    assert other.content_key(0) != before
+
+
+def test_scenes_are_not_cached(tmp_path):
+    scenes = open_dataset("scenes", root=None, split="val", options={"size": (64, 96), "length": 1})
+    CachedDataset(scenes, tmp_path / "cache").read(0)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x10\0\0\0\0\0\0\0{broken", None])
+def test_damaged_files_are_replaced(dataset, tmp_path, damage):
+    cached = CachedDataset(dataset, tmp_path / "cache")
+    cached.read(0)
+    (file,) = (tmp_path / "cache").rglob("*.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    assert equal(cached.read(0), dataset.read(0))
+    assert file.read_bytes() == whole
+
+
+def test_a_full_disk_warns_once_and_leaves_no_file(dataset, tmp_path, monkeypatch):
+    def full(tensors, path):
+        Path(path).write_bytes(b"half a file")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache, "save_file", full)
+    cached = CachedDataset(dataset, tmp_path / "cache")
+    with pytest.warns(UserWarning, match="No space left") as caught:
+        samples = [cached.read(k) for k in range(3)]
+    assert len(caught) == 1
+    assert all(equal(sample, dataset.read(k)) for k, sample in enumerate(samples))
+    assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
+
+
+def test_the_last_of_the_disk_is_left_free(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "KEEP_FREE", shutil.disk_usage(tmp_path).total * 2)
+    with pytest.warns(UserWarning, match="GiB are free"):
+        CachedDataset(dataset, tmp_path / "cache").read(0)
+
+
+def test_changing_a_cached_sample_does_not_change_the_file(dataset, tmp_path):
+    cached = CachedDataset(dataset, tmp_path / "cache")
+    cached.read(0)
+    cached.read(0).image.as_subclass(Tensor).zero_()
+    assert equal(cached.read(0), dataset.read(0))
+
+
+def _read_and_delete(dataset, folder, seed, failures):
+    draw = random.Random(seed)
+    cached = CachedDataset(dataset, folder)
+    expected = [dataset.read(k) for k in range(3)]
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        k = draw.randrange(3)
+        try:
+            if not equal(cached.read(k), expected[k]):
+                failures.put(f"sample {k} differs")
+        except Exception as error:
+            failures.put(repr(error))
+        if draw.random() < 0.3:
+            for path in folder.rglob("*.safetensors"):
+                path.unlink(missing_ok=True)
+
+
+def test_several_processes_share_the_folder(dataset, tmp_path):
+    context = multiprocessing.get_context("fork")
+    failures = context.Queue()
+    arguments = [(dataset, tmp_path / "cache", seed, failures) for seed in range(4)]
+    processes = [context.Process(target=_read_and_delete, args=a) for a in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [p.exitcode for p in processes] == [0, 0, 0, 0]
+    assert failures.empty(), failures.get()
+    assert not [p for p in (tmp_path / "cache").rglob("*.part")]
+
+
+def test_folder_by_environment(monkeypatch, tmp_path):
+    monkeypatch.delenv("SMALTI_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert cache_folder() == Path.home() / ".cache" / "smalti"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "smalti"
+    monkeypatch.setenv("SMALTI_CACHE", str(tmp_path / "mine"))
+    assert cache_folder() == tmp_path / "mine"
+
+
+def test_content_of_a_missing_file_is_an_error(tmp_path):
+    with pytest.raises(DataError, match=r"gone\.png"):
+        content_hash([tmp_path / "gone.png"])
+
+
+def test_remembered_values(tmp_path, monkeypatch):
+    monkeypatch.setenv("SMALTI_CACHE", str(tmp_path))
+    calls = []
+    for _ in range(2):
+        assert remembered("kind", "key", lambda: calls.append(1) or [1, 2]) == [1, 2]
+        assert remembered("kind", None, lambda: calls.append(2) or [3]) == [3]
+    assert calls == [1, 2, 2]
+    (tmp_path / "kind" / "key.json").write_text("[1,")
+    assert remembered("kind", "key", lambda: [4]) == [4]

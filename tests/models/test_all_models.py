@@ -1,0 +1,165 @@
+"""One contract over all `MODELS` (design: finite loss, a gradient everywhere, honest needs, any size, …)."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from smalti import checkpoint
+from smalti.checkpoint import Card
+from smalti.containers import Frame, Outputs, Targets
+from smalti.labels import LabelSet
+from smalti.models import MODELS
+from smalti.models.create import build, create_model, load_weights, model_class
+from smalti.parts.losses import SemanticLoss
+from smalti.recipe import DataRecipe, Recipe
+
+SMALL = {
+    "sis_cnn": {
+        "unet": {"encoder": "resnet18", "decoder": "unet", "widths": (16, 16, 16, 8)},
+        "unet_pyramid": {
+            "encoder": "tf_efficientnet_lite0", "widths": (16, 16, 16, 8, 8), "context": "pyramid_pooling",
+            "convolutions": 2, "conv_order": "conv_bn_relu", "upsample": "bilinear",
+        },
+        "pspnet": {"encoder": "resnet18", "decoder": "pspnet", "psp_width": 16, "output_stride": 16},
+        "head": {"encoder": "vgg11", "decoder": "unet", "widths": (16, 16, 16, 8), "output_size": "head"},
+    }
+}  # fmt: skip
+CASES = [pytest.param(name, config, id=f"{name}-{key}") for name, by in SMALL.items() for key, config in by.items()]
+
+
+def test_every_model_is_tried():
+    assert SMALL.keys() == MODELS.keys()
+
+
+def pictures(*shape):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def make():
+    def made(name, config, classes=5):
+        torch.manual_seed(0)
+        return create_model(name, classes=classes, **config)
+
+    return made
+
+
+@pytest.mark.parametrize(("name", "config"), CASES)
+def test_finite_loss_and_a_gradient_at_every_parameter(make, name, config):
+    model = make(name, config)
+    assert model.needs <= {f.name for f in dataclasses.fields(Targets)}
+    labels = torch.randint(0, 5, (2, 64, 96))
+    labels[:, :4] = 255
+    terms = model.loss(model(pictures(2, 3, 64, 96)), Targets(semantic=labels))
+    total = sum(terms.values())
+    assert torch.isfinite(total)
+    total.backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert not without
+
+
+@pytest.mark.parametrize(("name", "config"), CASES)
+def test_missing_truth_costs_nothing(make, name, config):
+    model = make(name, config)
+    terms = model.loss(model(pictures(2, 3, 64, 64)), Targets(semantic=torch.full((2, 64, 64), 255)))
+    assert sum(terms.values()) == 0
+
+
+@pytest.mark.parametrize("size", [(37, 53), (64, 64), (1, 1), (65, 33)])
+@pytest.mark.parametrize(("name", "config"), CASES)
+def test_any_size_after_padding_to_the_stride(make, name, config, size):
+    model = make(name, config).eval()
+    padded = tuple(-(-n // model.stride) * model.stride for n in size)
+    frame = Frame(original=size, resized=size, padded=padded)
+    with torch.inference_mode():
+        outputs = model(pictures(1, 3, *padded))
+        (answer,) = model.decode(outputs, [frame])
+    assert answer.semantic.shape == size
+    assert answer.semantic.dtype == torch.uint8
+    assert answer.semantic.max() < 5
+    assert answer.probabilities.shape == (5, *size)
+    torch.testing.assert_close(answer.confidence, answer.probabilities.amax(0))
+
+
+@pytest.mark.parametrize(("name", "config"), CASES)
+def test_an_answer_does_not_depend_on_its_neighbours(make, name, config):
+    model = make(name, config).eval()
+    batch = pictures(3, 3, 64, 96)
+    with torch.inference_mode():
+        together, alone = model(batch), model(batch[1:2])
+    for a, b in zip(together, alone, strict=True):
+        if a is not None:
+            torch.testing.assert_close(a[1:2], b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "config"), CASES)
+def test_saved_and_loaded_it_answers_the_same(make, name, config, tmp_path):
+    model = make(name, config).eval()
+    recipe = Recipe(name="test", model=name, config=model.config, data=DataRecipe(set="scenes", root="/secret/place"))
+    card = Card(recipe=recipe, labels=model.labels, epoch=3, steps=30, metrics={"semantic.miou": 0.5}, version="x")
+    checkpoint.save(model, card, tmp_path / "best.safetensors")
+    loaded, read = checkpoint.load(tmp_path)
+    assert read.recipe.config == model.config
+    assert (read.epoch, read.steps, read.metrics, read.labels) == (3, 30, {"semantic.miou": 0.5}, model.labels)
+    assert b"/secret/place" not in (tmp_path / "best.safetensors").read_bytes()
+    x = pictures(1, 3, 64, 64)
+    with torch.inference_mode():
+        for a, b in zip(model(x), loaded(x), strict=True):
+            assert a is None or torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("name", "config"), CASES)
+def test_weights_of_other_classes_are_refused(make, name, config, tmp_path):
+    model = make(name, config)
+    recipe = Recipe(name="test", model=name, config=model.config, data=DataRecipe(set="scenes"))
+    path = tmp_path / "best.safetensors"
+    checkpoint.save(model, Card(recipe=recipe, labels=model.labels, metrics={}), path)
+    with pytest.raises(ValueError, match="another number of classes"):
+        load_weights(make(name, config, classes=4), path)
+    same = build(model_class(name), model.config, LabelSet.of(5), path)
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), same.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize(("name", "config"), CASES)
+def test_overfits_one_picture(make, name, config):
+    loss = SemanticLoss()
+    model = make(name, {**config, "semantic_loss": loss}, classes=2).train()
+    x = pictures(2, 3, 64, 64)
+    x[..., :32] //= 4
+    labels = torch.zeros(2, 64, 64, dtype=torch.int64)
+    labels[..., 32:] = 1
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    losses = []
+    for _ in range(60):
+        total = sum(model.loss(model(x), Targets(semantic=labels)).values())
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        losses.append(float(total))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize(("name", "config"), CASES)
+def test_other_channels(make, name, config):
+    model = make(name, {**config, "in_channels": 4}).eval()
+    assert model(pictures(1, 4, 64, 64)).semantic is not None
+    with pytest.raises(ValueError, match="4 channels, got 3"):
+        model(pictures(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="uint8 or uint16"):
+        model.normalise(torch.zeros(1, 4, 64, 64))
+    deep = (pictures(1, 4, 64, 64).to(torch.int32) * 257).to(torch.uint16)
+    torch.testing.assert_close(model.normalise(deep), model.normalise(pictures(1, 4, 64, 64)))
+
+
+def test_outputs_name_every_task():
+    assert Outputs._fields[0] == "semantic"
+
+
+def test_unknown_names_say_the_nearest():
+    with pytest.raises(ValueError, match='did you mean "sis_cnn"'):
+        create_model("sis_cn", classes=2)
+    with pytest.raises(ValueError, match='did you mean "encoder"'):
+        create_model("sis_cnn", classes=2, encodr="resnet18")
+    with pytest.raises(ValueError, match="must be one of unet, pspnet"):
+        create_model("sis_cnn", classes=2, decoder="fpn")

@@ -1,0 +1,122 @@
+"""The rules of ARCHITECTURE.md, enforced on the source with `ast`."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "smalti"
+FILES = sorted(SOURCE.rglob("*.py"))
+RANK = {
+    "labels": 0, "geometry": 0, "files": 0, "hardware": 0, "settings": 0,
+    "containers": 1,
+    "recipe": 2, "parts": 2, "data": 2, "metrics": 2, "draw": 2,
+    "models": 3,
+    "checkpoint": 4,
+    "train": 5, "predict": 5,
+    "evaluate": 6,
+    "session": 7,
+    "studies": 8,
+    "cli": 9, "__init__": 9, "__main__": 9,
+}  # fmt: skip
+SAME_RANK_ALLOWED = {("data", "recipe")}
+FORBIDDEN = {
+    "parts": {"labels", "containers"},
+    "models": {"data", "metrics", "draw"},
+    "checkpoint": {"data", "metrics", "draw"},
+    "evaluate": {"train"},
+}
+FRAMEWORK_ROOMS = {
+    "lightning": ("train/",),
+    "timm": ("parts/encoders/timm_encoder.py",),
+    "matplotlib": ("evaluate/plots.py",),
+    "jinja2": ("evaluate/report.py",),
+    "typer": ("cli.py",),
+}
+BANNED_NAMES = {"utils", "helpers", "common", "misc", "core", "base", "manager", "engine", "wrapper", "tools", "lib"}
+LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 400, 60, 6
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def modules_imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" if node.module == "smalti" else node.module for alias in node.names}
+    return found
+
+
+def functions(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_down(path):
+    here = room(path)
+    assert here in RANK, f"{here} has no rank: add the room to ARCHITECTURE.md and to RANK"
+    if here in ("cli", "__init__", "__main__"):
+        return
+    for module in modules_imported(path):
+        parts = module.split(".")
+        if parts[0] != "smalti" or len(parts) == 1:
+            continue
+        there = parts[1]
+        if there == here or there not in RANK:
+            continue
+        lower = RANK[there] < RANK[here] or (here, there) in SAME_RANK_ALLOWED
+        assert lower, f"{path.name} ({here}) may not import {module}"
+        assert there not in FORBIDDEN.get(here, set()), f"{path.name} ({here}) may not see {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_frameworks_stay_in_their_rooms(path):
+    place = path.relative_to(SOURCE).as_posix()
+    for module in modules_imported(path):
+        rooms = FRAMEWORK_ROOMS.get(module.split(".")[0])
+        assert rooms is None or place.startswith(rooms), f"{place} may not import {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_sizes_and_names(path):
+    assert path.stem not in BANNED_NAMES
+    assert len(path.read_text().splitlines()) <= LONGEST_FILE
+    for function in functions(path):
+        length = (function.end_lineno or 0) - function.lineno + 1
+        assert length <= LONGEST_FUNCTION, f"{function.name} has {length} lines"
+        arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        count = sum(a.arg not in ("self", "cls") for a in arguments)
+        assert count <= MOST_PARAMETERS or place_is_command(path), f"{function.name} has {count} parameters"
+
+
+def place_is_command(path: Path) -> bool:
+    """A command's options are its parameters."""
+    return path.name == "cli.py"
+
+
+def test_every_room_has_a_rank_and_every_rank_a_room():
+    rooms = {room(p) for p in FILES}
+    # geometry comes with the first network that needs edges or boxes
+    assert rooms <= RANK.keys()
+
+
+def test_no_dead_source_files():
+    """Every module is imported by another one, or is a table entry or an entry point."""
+    imported = set()
+    for path in FILES:
+        for module in modules_imported(path):
+            imported.add(module)
+            imported.add(module.rsplit(".", 1)[0])
+    from smalti.models import MODELS
+
+    entries = {f"smalti.models.{m}" for m in MODELS} | {"smalti", "smalti.cli", "smalti.__main__"}
+    for path in FILES:
+        dotted = ".".join(("smalti", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
+        has_children = any(m.startswith(dotted + ".") for m in imported | entries)
+        assert dotted in imported | entries or has_children, f"nobody imports {dotted}"

@@ -1,0 +1,245 @@
+"""Training runs on tiny scenes: what is in the run folder, interruption, resuming, and what must not be lost."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from smalti import checkpoint
+from smalti.models.create import find_recipe
+from smalti.models.sis_cnn import SisCnn
+from smalti.settings import override
+from smalti.train import callbacks
+from smalti.train.callbacks import COLUMNS, HISTORY, STATE, read_history
+from smalti.train.datamodule import EpochSampler
+from smalti.train.optimise import build_optimizer, learning_rate_factor
+from smalti.train.run import Reporting, run
+
+TINY = {
+    "weights": None,
+    "config.encoder": "resnet10t",
+    "config.widths": (8, 8, 8, 8, 8),
+    "data.options": {"size": (64, 96), "length": 8},
+    "data.workers": 0,
+    "training.epochs": 2,
+    "training.steps_per_epoch": 2,
+    "training.batch": 4,
+    "training.precision": "float32",
+    "training.warmup": 1,
+    "training.ema": 0.5,
+}
+
+
+@pytest.fixture
+def tiny():
+    def made(**changes):
+        settings = {k.replace("__", "."): v for k, v in changes.items()}
+        return override(find_recipe("sis_cnn.quick"), {**TINY, **settings})
+
+    return made
+
+
+@pytest.fixture
+def quiet():
+    lines = []
+    return Reporting(write=lines.append, version="test"), lines
+
+
+def tensors(path):
+    return {k: v.clone() for k, v in checkpoint.load(path)[0].state_dict().items()}
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    assert [k for k in a if not torch.equal(a[k], b[k])] == []
+
+
+def test_the_run_folder(tiny, quiet, tmp_path):
+    reporting, lines = quiet
+    drawn = []
+    out = tmp_path / "run"
+    assert run(tiny(), out, reporting=dataclasses.replace(reporting, after_epoch=drawn.append))
+    names = {p.name for p in out.iterdir() if p.is_file()}
+    assert names == {"recipe.json", "labels.json", HISTORY, "best.safetensors", "last.safetensors", STATE}
+    rows = list(csv.DictReader((out / HISTORY).open()))
+    assert tuple(rows[0]) == COLUMNS
+    assert [r["epoch"] for r in rows] == ["1", "2"]
+    assert all(float(r["train_loss"]) > 0 and 0 <= float(r["miou"]) <= 1 for r in rows)
+    assert drawn == [out, out]
+    assert json.loads((out / "recipe.json").read_text())["training"]["epochs"] == 2
+    assert json.loads((out / "labels.json").read_text())["classes"][0]["name"] == "sky"
+    assert any("epoch 2/2" in line for line in lines)
+    assert checkpoint.load(out)[1].version == "test"
+
+
+def test_an_existing_folder_is_not_touched(tiny, quiet, tmp_path):
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(ValueError, match="exists already"):
+        run(tiny(), tmp_path, reporting=quiet[0])
+    assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_continued_run_is_bit_identical(tiny, quiet, tmp_path, workers):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    changes = {"training__epochs": 3, "training__steps": 6, "data__workers": workers}
+    run(tiny(**changes), whole, reporting=quiet[0])
+    run(tiny(**{**changes, "training__epochs": 1}), parts, reporting=quiet[0])
+    assert len(read_history(parts / HISTORY)) == 1
+    run(tiny(**changes), parts, resume=True, reporting=quiet[0])
+    assert_equal(tensors(whole / "last.safetensors"), tensors(parts / "last.safetensors"))
+    for a, b in zip(read_history(whole / HISTORY), read_history(parts / HISTORY), strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
+def test_resuming_another_recipe_is_refused(tiny, quiet, tmp_path):
+    out = tmp_path / "run"
+    run(tiny(training__epochs=1), out, reporting=quiet[0])
+    with pytest.raises(ValueError, match=r"training.learning_rate=0.002, not 0.5"):
+        run(tiny(training__learning_rate=0.5), out, resume=True, reporting=quiet[0])
+    with pytest.raises(ValueError, match="nothing to resume"):
+        run(tiny(), tmp_path / "other", resume=True, reporting=quiet[0])
+
+
+def test_ctrl_c_leaves_a_usable_run(tiny, quiet, tmp_path, monkeypatch):
+    reporting, lines = quiet
+    steps = []
+    original = SisCnn.loss
+
+    def loss(self, outputs, targets):
+        if self.training:
+            steps.append(1)
+            if len(steps) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+        return original(self, outputs, targets)
+
+    monkeypatch.setattr(SisCnn, "loss", loss)
+    out = tmp_path / "run"
+    assert not run(tiny(), out, reporting=reporting)
+    assert any("interrupted" in line for line in lines)
+    assert checkpoint.load(out)[1].steps >= 1
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tiny, quiet, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    original = checkpoint.save
+    saves = []
+
+    def save(model, card, path):
+        saves.append(path.name)
+        if card.epoch == 2:
+            monkeypatch.setattr("safetensors.torch.save_file", full)
+        original(model, card, path)
+
+    def full(tensors, filename, metadata=None):
+        filename.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(callbacks.checkpoint, "save", save)
+    with pytest.raises(OSError, match="No space left"):
+        run(tiny(), out, reporting=quiet[0])
+    monkeypatch.undo()
+    assert checkpoint.load(out)[1].epoch == 1
+    assert not list(out.glob(".*part"))
+    assert run(tiny(), out, resume=True, reporting=quiet[0])
+
+
+def test_a_diverging_loss_stops_with_advice(tiny, quiet, tmp_path, monkeypatch):
+    monkeypatch.setattr(SisCnn, "loss", lambda self, o, t: {"semantic": o.semantic.sum() * float("nan")})
+    with pytest.raises(FloatingPointError, match="lower training.learning_rate"):
+        run(tiny(), tmp_path / "run", reporting=quiet[0])
+
+
+def test_patience_and_validate_every(tiny, quiet, tmp_path):
+    run(tiny(training__learning_rate=0.0, training__epochs=9, training__patience=2), tmp_path / "a", reporting=quiet[0])
+    assert len(read_history(tmp_path / "a" / HISTORY)) < 9
+    run(tiny(training__epochs=3, training__validate_every=3), tmp_path / "b", reporting=quiet[0])
+    assert [np.isnan(r["miou"]) for r in read_history(tmp_path / "b" / HISTORY)] == [True, True, False]
+
+
+def test_an_unknown_monitor_is_named(tiny, quiet, tmp_path):
+    with pytest.raises(ValueError, match="semantic.mean"):
+        run(tiny(training__monitor="semantic.mean"), tmp_path / "run", reporting=quiet[0])
+
+
+def test_accumulation_equals_one_large_batch(tiny, quiet, tmp_path):
+    """Without batch normalisation's running state: two halves of a batch give the gradient of the whole."""
+    plain = {"training__ema": None, "training__clip": None, "training__epochs": 1, "training__steps_per_epoch": 1,
+             "training__optimizer": "sgd", "config__semantic_loss__lovasz": 0.0}  # fmt: skip
+
+    class Still(SisCnn):
+        def train(self, mode=True):
+            super().train(mode)
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+            return self
+
+    results = []
+    for batch, accumulate in ((4, 1), (2, 2)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("smalti.models.sis_cnn.SisCnn", Still)
+            out = tmp_path / f"{batch}"
+            changes = {**plain, "training__batch": batch, "training__accumulate": accumulate}
+            run(tiny(**changes), out, reporting=quiet[0])
+        results.append(tensors(out / "last.safetensors"))
+    for name in results[0]:
+        torch.testing.assert_close(results[0][name], results[1][name], atol=2e-3, rtol=2e-2)
+
+
+def test_the_stream_shows_every_picture_equally_often():
+    sampler = EpochSampler(length=7, draws=10, seed=3)
+    seen = []
+    for epoch in range(7):
+        sampler.set_epoch(epoch)
+        seen += list(sampler)
+    assert sorted(seen) == sorted((p, i) for p in range(10) for i in range(7))
+    sampler.set_epoch(4)
+    assert list(sampler) == seen[40:50]
+
+
+def test_several_processes_share_the_stream():
+    alone = EpochSampler(length=7, draws=12, seed=0)
+    shared = [EpochSampler(length=7, draws=6, seed=0, rank=r, ranks=2) for r in range(2)]
+    assert sorted(alone) == sorted([*shared[0], *shared[1]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "at", "expected"),
+    [
+        ({"schedule": "poly", "warmup": 0}, 50, 0.5**0.9),
+        ({"schedule": "cosine", "warmup": 0}, 50, 0.5),
+        ({"schedule": "cosine", "warmup": 0}, 100, 0.0),
+        ({"schedule": "step", "warmup": 0}, 59, 1.0),
+        ({"schedule": "step", "warmup": 0}, 60, 0.1),
+        ({"schedule": "step", "warmup": 0}, 85, 0.01),
+        ({"schedule": "constant", "warmup": 10}, 4, 0.5),
+        ({"schedule": "poly", "warmup": 10}, 10, 1.0),
+    ],
+)
+def test_schedules(tiny, changes, at, expected):
+    recipe = tiny(**{f"training__{k}": v for k, v in changes.items()}).training
+    assert learning_rate_factor(recipe, 100)(at) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_two_learning_rates_and_no_decay_of_normalisations(tiny, name):
+    recipe = tiny(training__optimizer=name, training__encoder_learning_rate=1e-4, training__learning_rate=1e-3).training
+    from smalti import create_model
+
+    model = create_model("sis_cnn", classes=2, encoder="resnet10t", widths=(8, 8, 8, 8))
+    optimizer = build_optimizer(model, recipe)
+    encoder = {id(p) for p in model.encoder.parameters()}
+    counted = 0
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            counted += 1
+            assert group["lr"] == (1e-4 if id(p) in encoder else 1e-3)
+            assert group["weight_decay"] == (recipe.weight_decay if p.ndim > 1 else 0)
+    assert counted == len(list(model.parameters()))
