@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-hook = install_import_hook("smalti", "beartype.beartype")
+hook = install_import_hook("smalti", "shape_checks.check")
 
 
 @pytest.fixture(autouse=True)

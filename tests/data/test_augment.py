@@ -106,21 +106,21 @@ def test_smaller_pictures_are_placed_anywhere():
 def test_scale_is_log_uniform():
     """Half of the pictures shrink, half grow; the size of what is kept says how much."""
     augmentation = Augmentation(dataclasses.replace(STILL, scale=(0.5, 2.0), crop=(1, 200)))
-    widths = [int((augmentation(coordinates((1, 100)), seed).semantic != 255).sum()) for seed in range(1500)]
+    widths = [int((augmentation(coordinates((1, 100)), seed).semantic != 255).sum()) for seed in range(800)]
     factors = np.log2(np.array(widths) / 100)
     assert factors.min() >= -1
     assert factors.max() <= 1
     observed, _ = np.histogram(factors, bins=8, range=(-1, 1))
-    chi_square = ((observed - 1500 / 8) ** 2 / (1500 / 8)).sum()
+    chi_square = ((observed - 800 / 8) ** 2 / (800 / 8)).sum()
     assert chi_square < 24.3, "the 0.1 % quantile of chi-square with 7 degrees of freedom"
 
 
 def test_flips_occur_as_often_as_asked():
     augmentation = Augmentation(AugmentationRecipe(flip_horizontal=0.5, flip_vertical=0.25))
     sample = coordinates((4, 6))
-    found = [augmentation(sample, seed).image.as_subclass(Tensor) for seed in range(2000)]
-    assert 0.45 < np.mean([int(f[1, 0, 0]) == 5 for f in found]) < 0.55
-    assert 0.21 < np.mean([int(f[0, 0, 0]) == 3 for f in found]) < 0.29
+    found = [augmentation(sample, seed).image.as_subclass(Tensor) for seed in range(1000)]
+    assert 0.43 < np.mean([int(f[1, 0, 0]) == 5 for f in found]) < 0.57
+    assert 0.19 < np.mean([int(f[0, 0, 0]) == 3 for f in found]) < 0.31
 
 
 def test_jitter_is_torchvisions_and_leaves_truth_and_padding_alone():
@@ -174,7 +174,7 @@ def test_picture_resizing_equals_bilinear_in_floats():
     exact = F.interpolate(image[None].double(), (33, 17), mode="bilinear", align_corners=False)[0]
     assert (resize_picture(image, (33, 17)).double() - exact).abs().max() <= 1.01
     wide = (image.int() * 257).to(torch.uint16)
-    assert (resize_picture(wide, (33, 17)).double() - exact * 257).abs().max() <= 0.51
+    assert (resize_picture(wide, (33, 17)).double() - exact * 257).abs().max() <= 0.6, "rounding, and float32 at 65,535"
 
 
 def test_sample_seeds_are_fixed_and_differ():

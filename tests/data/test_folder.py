@@ -37,7 +37,7 @@ def test_splits_by_share_are_a_partition(tmp_path):
     parts = [names(opened(root, s, validation=0.2, test=0.1)) for s in ("train", "val", "test")]
     assert [len(p) for p in parts] == [14, 4, 2]
     assert sorted(parts[0] + parts[1] + parts[2]) == names(opened(root))
-    assert parts[2] == ["s0", "s4"], "drawn by the hash of the names: fixed for ever, on every machine"
+    assert parts[2] == ["s14", "s3"], "the two smallest lines of `printf 0/$stem | sha256sum`, on every machine"
     assert names(opened(root, "test", validation=0.2, test=0.1, seed=1)) != parts[2]
 
 

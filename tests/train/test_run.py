@@ -67,11 +67,12 @@ def test_the_run_folder(tiny, quiet, tmp_path):
     assert run(tiny(), out, reporting=dataclasses.replace(reporting, after_epoch=drawn.append))
     names = {p.name for p in out.iterdir() if p.is_file()}
     assert names == {"recipe.json", "labels.json", HISTORY, "best.safetensors", "last.safetensors", STATE}
-    rows = list(csv.DictReader((out / HISTORY).open()))
+    rows = list(csv.DictReader((out / HISTORY).read_text().splitlines()))
     assert tuple(rows[0]) == COLUMNS
     assert [r["epoch"] for r in rows] == ["1", "2"]
     assert all(float(r["train_loss"]) > 0 and 0 <= float(r["miou"]) <= 1 for r in rows)
     assert drawn == [out, out]
+    assert {p.name for p in (out / "examples").iterdir()} == {f"epoch_00{e}_{k}.png" for e in (1, 2) for k in (0, 1)}
     assert json.loads((out / "recipe.json").read_text())["training"]["epochs"] == 2
     assert json.loads((out / "labels.json").read_text())["classes"][0]["name"] == "sky"
     assert any("epoch 2/2" in line for line in lines)
@@ -85,12 +86,29 @@ def test_an_existing_folder_is_not_touched(tiny, quiet, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
 
 
+def interrupt_at(monkeypatch, step):
+    """Ctrl-C while the loss of this training step is computed."""
+    steps = []
+    original = SisCnn.loss
+
+    def loss(self, outputs, targets):
+        if self.training:
+            steps.append(1)
+            if len(steps) == step:
+                os.kill(os.getpid(), signal.SIGINT)
+        return original(self, outputs, targets)
+
+    monkeypatch.setattr(SisCnn, "loss", loss)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_continued_run_is_bit_identical(tiny, quiet, tmp_path, workers):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    changes = {"training__epochs": 3, "training__steps": 6, "data__workers": workers}
+    changes = {"training__epochs": 3, "data__workers": workers}
     run(tiny(**changes), whole, reporting=quiet[0])
-    run(tiny(**{**changes, "training__epochs": 1}), parts, reporting=quiet[0])
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, step=4)
+        assert not run(tiny(**changes), parts, reporting=quiet[0])
     assert len(read_history(parts / HISTORY)) == 1
     run(tiny(**changes), parts, resume=True, reporting=quiet[0])
     assert_equal(tensors(whole / "last.safetensors"), tensors(parts / "last.safetensors"))
@@ -109,17 +127,7 @@ def test_resuming_another_recipe_is_refused(tiny, quiet, tmp_path):
 
 def test_ctrl_c_leaves_a_usable_run(tiny, quiet, tmp_path, monkeypatch):
     reporting, lines = quiet
-    steps = []
-    original = SisCnn.loss
-
-    def loss(self, outputs, targets):
-        if self.training:
-            steps.append(1)
-            if len(steps) == 2:
-                os.kill(os.getpid(), signal.SIGINT)
-        return original(self, outputs, targets)
-
-    monkeypatch.setattr(SisCnn, "loss", loss)
+    interrupt_at(monkeypatch, step=2)
     out = tmp_path / "run"
     assert not run(tiny(), out, reporting=reporting)
     assert any("interrupted" in line for line in lines)
@@ -157,7 +165,11 @@ def test_a_diverging_loss_stops_with_advice(tiny, quiet, tmp_path, monkeypatch):
 
 
 def test_patience_and_validate_every(tiny, quiet, tmp_path):
-    run(tiny(training__learning_rate=0.0, training__epochs=9, training__patience=2), tmp_path / "a", reporting=quiet[0])
+    run(
+        tiny(training__learning_rate=0.0, training__epochs=9, training__steps_per_epoch=1, training__patience=2),
+        tmp_path / "a",
+        reporting=quiet[0],
+    )
     assert len(read_history(tmp_path / "a" / HISTORY)) < 9
     run(tiny(training__epochs=3, training__validate_every=3), tmp_path / "b", reporting=quiet[0])
     assert [np.isnan(r["miou"]) for r in read_history(tmp_path / "b" / HISTORY)] == [True, True, False]
@@ -171,15 +183,15 @@ def test_an_unknown_monitor_is_named(tiny, quiet, tmp_path):
 def test_accumulation_equals_one_large_batch(tiny, quiet, tmp_path):
     """Without batch normalisation's running state: two halves of a batch give the gradient of the whole."""
     plain = {"training__ema": None, "training__clip": None, "training__epochs": 1, "training__steps_per_epoch": 1,
-             "training__optimizer": "sgd", "config__semantic_loss__lovasz": 0.0}  # fmt: skip
+             "training__optimizer": "sgd", "config__semantic_loss__lovasz": 0.0,
+             "augmentation__scale": (1.0, 1.0)}  # fmt: skip
 
     class Still(SisCnn):
-        def train(self, mode=True):
-            super().train(mode)
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
-            return self
 
     results = []
     for batch, accumulate in ((4, 1), (2, 2)):
@@ -243,3 +255,9 @@ def test_two_learning_rates_and_no_decay_of_normalisations(tiny, name):
             assert group["lr"] == (1e-4 if id(p) in encoder else 1e-3)
             assert group["weight_decay"] == (recipe.weight_decay if p.ndim > 1 else 0)
     assert counted == len(list(model.parameters()))
+
+
+def test_a_limit_of_steps_ends_the_training(tiny, quiet, tmp_path):
+    run(tiny(training__epochs=5, training__steps=3), tmp_path / "run", reporting=quiet[0])
+    assert checkpoint.load(tmp_path / "run")[1].steps == 3
+    assert len(read_history(tmp_path / "run" / HISTORY)) == 2

@@ -91,7 +91,7 @@ def resize_picture(image: Maps, size: Size) -> Maps:
     """Bilinear, no antialias (spec 0), in the picture's own type."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image
-    if image.dtype == torch.uint8:
+    if image.dtype == torch.uint8 and min(size) > 1:  # torch's kernel for bytes fails at a width of 1
         resized: Tensor = v2.functional.resize_image(image, list(size), antialias=False)
         return resized
     wide = torch.nn.functional.interpolate(image[None].float(), size, mode="bilinear", align_corners=False)[0]

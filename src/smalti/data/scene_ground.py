@@ -147,7 +147,7 @@ def _wrapped(metres: Map, period: float) -> Map:
 
 def _relief(stage: Stage, ground: Surface, x: Map, z: Map) -> Map:
     fine = stage.noise[_texel(x, 37), _texel(z, 23)] * np.float32(ground.fine)
-    relief = 1 + fine + stage.noise[_texel(x, 5), _texel(z, 3)] * np.float32(ground.coarse)
+    relief: Map = 1 + fine + stage.noise[_texel(x, 5), _texel(z, 3)] * np.float32(ground.coarse)
     if ground.pitch:
         width = 0.04 + 0.004 * z
         joint = (_wrapped(x, ground.pitch) < width) | (_wrapped(z, ground.pitch) < width * 1.5)

@@ -145,7 +145,7 @@ class Stage:
         """Whether a thing of some metres' radius at (x, z) may reach into the picture, going by its columns."""
         column = float(self.camera.project([[x, 1, z]])[0, 0])
         reach = radius * self.camera.focal / z + 4
-        return -reach < column < self.image.shape[1] + reach
+        return bool(-reach < column < self.image.shape[1] + reach)
 
     def grain(self, row: int, column: int, shape: tuple[int, int]) -> Float32[np.ndarray, "rows columns"]:
         """A piece of the noise, repeated as often as it takes."""

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from smalti.draw.overlay import Labels, Picture
+from smalti.draw.overlay import Drawing, Labels, Picture
 from smalti.labels import IGNORED, LabelSet
 
 SMALLEST_WIDTH = 240
@@ -11,7 +11,7 @@ SMALLEST_WIDTH = 240
 TEXT = (30, 30, 30)
 
 
-def with_legend(picture: Picture, labels: Labels, label_set: LabelSet) -> Picture:
+def with_legend(picture: Picture, labels: Labels, label_set: LabelSet) -> Drawing:
     """The picture with a legend below: the classes that occur, the largest first, and their share of the pixels."""
     entries = legend_entries(labels, label_set)
     width = max(picture.shape[1], SMALLEST_WIDTH)
@@ -36,7 +36,7 @@ def _share(part: float) -> str:
     return f"{100 * part:.0f} %" if part >= 0.01 else "< 1 %"
 
 
-def _legend(entries: list[tuple[str, tuple[int, int, int]]], width: int) -> Picture:
+def _legend(entries: list[tuple[str, tuple[int, int, int]]], width: int) -> Drawing:
     """As many columns of equal width as fit without cutting a text; a text wider than the picture shrinks."""
     size = max(11, min(28, width // 40))
     font = ImageFont.load_default(size=size)

@@ -10,7 +10,9 @@ from smalti.files import replacing
 from smalti.labels import IGNORED, LabelSet
 
 Labels = UInt8[np.ndarray, "height width"]
-Picture = UInt8[np.ndarray, "height width rgb"]
+Picture = UInt8[np.ndarray, "height width 3"]
+Drawing = UInt8[np.ndarray, "_ _ 3"]
+"""A picture of a size of its own."""
 
 WRONG = (230, 40, 40)
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from PIL import Image
 from torch import Tensor
 
-from smalti.draw.legend import with_legend
+from smalti.draw.legend import legend_entries
 from smalti.draw.overlay import colorize, error_map, overlay
 from smalti.evaluate.plots import plot_confusion, plot_history
 from smalti.files import write_text
@@ -39,14 +39,14 @@ class Example:
 
     name: str
     score: float | None
-    picture: UInt8[np.ndarray, "height width rgb"]
+    picture: UInt8[np.ndarray, "height width 3"]
     truth: UInt8[np.ndarray, "height width"]
     prediction: UInt8[np.ndarray, "height width"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportContent:
-    """Everything that a report shows; `history` may be empty, `reported` holds the paper's own (name, value) rows."""
+    """Everything that a report shows; `history` may be empty, `reported` holds rows (what, ours, the paper's)."""
 
     title: str
     metrics: dict[str, Any]
@@ -56,7 +56,7 @@ class ReportContent:
     history: Sequence[dict[str, float]] = ()
     best: tuple[Example, ...] = ()
     worst: tuple[Example, ...] = ()
-    reported: tuple[tuple[str, str], ...] = ()
+    reported: tuple[tuple[str, str, str], ...] = ()
 
 
 def write_report(path: Path, content: ReportContent) -> None:
@@ -97,7 +97,7 @@ def _classes(content: ReportContent) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "color": "#{:02x}{:02x}{:02x}".format(*content.labels.colors[k]),
+            "color": _hex(content.labels.colors[k]),
             "iou": content.metrics.get(f"semantic.iou.{name}"),
             "accuracy": content.metrics.get(f"semantic.accuracy.{name}"),
             "share": 100 * int(content.counts[k].sum()) / total,
@@ -121,7 +121,6 @@ def frequent_confusions(counts: Int64[Tensor, "classes answers"], labels: LabelS
 
 
 def _drawn(example: Example, labels: LabelSet) -> dict[str, Any]:
-    both = np.concatenate([example.truth.ravel(), example.prediction.ravel()])[None]
     wrong = (
         float(np.mean((example.truth != example.prediction)[example.truth != 255]))
         if (example.truth != 255).any()
@@ -137,11 +136,11 @@ def _drawn(example: Example, labels: LabelSet) -> dict[str, Any]:
             (f"errors in red: {100 * wrong:.1f} %",
              _picture_uri(error_map(example.picture, example.truth, example.prediction))),
         ],
-        "legend": _data_uri(_png(with_legend(np.zeros((1, 1, 3), np.uint8), both, labels)[1:])),
+        "legend": [(_hex(color), text) for text, color in legend_entries(example.truth, labels)],
     }  # fmt: skip
 
 
-def _picture_uri(picture: UInt8[np.ndarray, "height width rgb"]) -> str:
+def _picture_uri(picture: UInt8[np.ndarray, "height width 3"]) -> str:
     image = Image.fromarray(picture)
     image.thumbnail((WIDEST, WIDEST))
     buffer = io.BytesIO()
@@ -149,11 +148,9 @@ def _picture_uri(picture: UInt8[np.ndarray, "height width rgb"]) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _png(picture: UInt8[np.ndarray, "height width rgb"]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
 def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _hex(color: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)

@@ -19,6 +19,7 @@ from smalti.files import write_text
 from smalti.hardware import uses_bfloat16
 from smalti.metrics.confusion import ConfusionMatrix
 from smalti.metrics.semantic import semantic_metrics
+from smalti.models.create import paper_numbers
 from smalti.predict.predictor import Predictor
 from smalti.recipe import DataRecipe
 
@@ -133,10 +134,28 @@ def write_evaluation(evaluation: Evaluation, out: Path, history: list[dict[str, 
         labels=evaluation.card.labels,
         counts=evaluation.matrix.counts,
         history=history,
+        reported=_beside_the_paper(evaluation, history),
         best=tuple(_example(evaluation, score) for score in best),
         worst=tuple(_example(evaluation, score) for score in worst),
     )
     write_report(out / REPORT, content)
+
+
+def _beside_the_paper(evaluation: Evaluation, history: list[dict[str, float]]) -> tuple[tuple[str, str, str], ...]:
+    """What the paper reports, beside ours: only for recipes that repeat its protocol."""
+    recipe = evaluation.card.recipe
+    if f"{recipe.model}.paper" not in recipe.name:
+        return ()
+    per_epoch = [row["seconds"] for row in history]
+    steps = recipe.training.steps_per_epoch
+    ours = {
+        "seconds_per_epoch": f"{np.median(per_epoch):.0f}" if per_epoch else "not measured",
+        "seconds_per_step": f"{np.median(per_epoch) / steps:.2f}" if per_epoch and steps else "not measured",
+    }
+    reported = paper_numbers(recipe.model)
+    return tuple(
+        (key.replace("_", " "), ours.get(key, "see the benchmarks"), str(value)) for key, value in reported.items()
+    )
 
 
 def _example(evaluation: Evaluation, score: PictureScore) -> Example:

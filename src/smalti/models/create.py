@@ -67,6 +67,12 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"smalti.models.{name}")
 
 
+def paper_numbers(name: str) -> dict[str, Any]:
+    """The numbers that a network's paper reports, as its file lists them."""
+    reported: dict[str, Any] = _module(name).REPORTED
+    return reported
+
+
 def is_checkpoint(path: Path) -> bool:
     """Whether the file holds a whole network of this package, not only the weights of an encoder."""
     if path.suffix != ".safetensors" or not path.is_file():

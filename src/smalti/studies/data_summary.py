@@ -24,9 +24,15 @@ def summarise(data: str, split: str | None, out: Path | None) -> Iterator[str]:
     Raises:
         ValueError: If the data set cannot be opened.
     """
-    name, root = (data, None) if "=" not in data and not Path(data).exists() else parse_data_argument(data, "folder")
+    name, root = parse_data_argument(data, "folder")
     for part in [split] if split else SPLITS:
-        dataset = open_dataset(name, root=root, split=part, options={})
+        try:
+            dataset = open_dataset(name, root=root, split=part, options={})
+        except ValueError as error:
+            if split or part == SPLITS[0]:
+                raise
+            yield f"{name} {part}: {error}"
+            continue
         yield f"{dataset.name} {part}: {len(dataset)} pictures, {len(dataset.labels)} classes"
         yield from _content(dataset)
         if out is not None:

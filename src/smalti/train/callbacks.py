@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch.callbacks import Callback, RichProgressBar
+from PIL import Image
 
 from smalti import checkpoint
 from smalti.files import replacing, write_text
@@ -17,6 +18,7 @@ from smalti.train.task import SegmentationTask
 
 HISTORY = "history.csv"
 STATE = "state.ckpt"
+EXAMPLES = "examples"
 COLUMNS = ("epoch", "train_loss", "validation_loss", "pixel_accuracy", "miou", "learning_rate", "seconds")
 
 
@@ -69,6 +71,7 @@ class RunFolder(Callback):
         self._save_state(trainer)
         if trainer.is_global_zero:
             write_text(self.out / HISTORY, history_text(self.rows))
+            self._save_examples(task, trainer.current_epoch + 1)
             if self.after_epoch is not None:
                 self.after_epoch(self.out)
 
@@ -88,6 +91,13 @@ class RunFolder(Callback):
         self.since_best += 1
         patience = self.recipe.training.patience
         trainer.should_stop = trainer.should_stop or (patience is not None and self.since_best >= patience)
+
+    def _save_examples(self, task: SegmentationTask, epoch: int) -> None:
+        """Left the truth, right the answer of the first validation pictures, after this epoch."""
+        for number, drawn in enumerate(task.examples):
+            with replacing(self.out / EXAMPLES / f"epoch_{epoch:03d}_{number}.png") as part:
+                Image.fromarray(drawn).save(part, format="PNG")
+        task.examples = []
 
     def _save_state(self, trainer: lightning.Trainer) -> None:
         with replacing(self.out / STATE) as part:

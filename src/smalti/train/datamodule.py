@@ -8,6 +8,7 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
@@ -54,9 +55,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationBatch:
-    """Pictures as the network takes them, and each one's truth in its own pixels."""
+    """Pictures as the network takes them and as they are, and each one's truth in its own pixels."""
 
     batch: Batch
+    pictures: tuple[Tensor, ...]
     truths: tuple[Tensor | None, ...]
 
 
@@ -98,7 +100,8 @@ class Collation:
         fitted = [fit_sample(sample, self.policy, self.stride) for sample in samples]
         batch = collate([sample for sample, _ in fitted], [frame for _, frame in fitted], self.needs)
         truths = tuple(None if s.semantic is None else s.semantic.as_subclass(Tensor) for s in samples)
-        return ValidationBatch(batch=batch, truths=truths)
+        pictures = tuple(s.image.as_subclass(Tensor) for s in samples)
+        return ValidationBatch(batch=batch, pictures=pictures, truths=truths)
 
 
 class DataModule(lightning.LightningDataModule):
@@ -137,6 +140,9 @@ class DataModule(lightning.LightningDataModule):
             self.trainer.global_rank if self.trainer else 0,
             ranks,
         )
+        if self.trainer:
+            # Workers read ahead before Lightning says which epoch a continued run is in.
+            sampler.set_epoch(self.trainer.global_step // self.steps_per_epoch)
         views = TrainingSet(self.train, Augmentation(self.recipe.augmentation), training.seed)
         return DataLoader(
             views,
@@ -155,6 +161,10 @@ class DataModule(lightning.LightningDataModule):
             collate_fn=self.collation.validation,
             **self._workers(),
         )
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Moves every tensor of our frozen containers, which Lightning's own mover refuses."""
+        return tree_map(lambda leaf: leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf, batch)
 
     def _workers(self) -> dict[str, Any]:
         workers = self.recipe.data.workers

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -141,19 +142,22 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 def _fit(model: SegmentationModel, data: DataModule, out: Path, reporting: Reporting, *, resume: bool) -> bool:
     recipe = data.recipe
     training = recipe.training
-    steps = training.steps or training.epochs * data.steps_per_epoch
+    steps = training.epochs * data.steps_per_epoch
+    steps = min(training.steps or steps, steps)
+    epochs = math.ceil(steps / data.steps_per_epoch)
     task = SegmentationTask(model, recipe, steps)
     folder = RunFolder(out, recipe, reporting.after_epoch, reporting.version)
     bar = [Progress(steps, training.batch * training.accumulate)] if reporting.bar else []
-    trainer = _trainer(recipe, steps, [*bar, folder, EpochLines(folder, training.epochs, reporting.write)], out)
+    trainer = _trainer(recipe, epochs, [*bar, folder, EpochLines(folder, epochs, reporting.write)], out)
     reporting.write(
         f"{recipe.name}: {len(data.train)} training pictures, {len(data.validation)} for validation, "
         f"{steps} steps of {training.batch * training.accumulate}, {trainer.precision} on {trainer.accelerator.name()}"
     )
     try:
         trainer.fit(task, datamodule=data, ckpt_path=str(out / STATE) if resume else None, weights_only=True)
-    except KeyboardInterrupt:
-        trainer.state.status = lightning.pytorch.trainer.states.TrainerStatus.INTERRUPTED
+    except (KeyboardInterrupt, SystemExit):  # Lightning makes an exit of Ctrl-C
+        if not trainer.interrupted:
+            raise
     if trainer.interrupted:
         folder.save_interrupted(trainer, task)
         saved = f"{len(folder.rows)} whole epochs are saved" if folder.rows else "the weights of now are saved"
@@ -163,15 +167,12 @@ def _fit(model: SegmentationModel, data: DataModule, out: Path, reporting: Repor
     return not trainer.interrupted
 
 
-def _trainer(recipe: Recipe, steps: int, callbacks: list[Any], out: Path) -> lightning.Trainer:
+def _trainer(recipe: Recipe, epochs: int, callbacks: list[Any], out: Path) -> lightning.Trainer:
     training = recipe.training
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*`weights_only`.*")
+    _quieten_lightning()
     return lightning.Trainer(
         accelerator="auto",
-        max_epochs=training.epochs,
-        max_steps=steps,
+        max_epochs=epochs,
         precision="bf16-mixed" if uses_bfloat16(training.precision, best_device()) else "32-true",
         accumulate_grad_batches=training.accumulate,
         gradient_clip_val=training.clip,
@@ -186,6 +187,17 @@ def _trainer(recipe: Recipe, steps: int, callbacks: list[Any], out: Path) -> lig
         log_every_n_steps=1,
         default_root_dir=out,
     )
+
+
+def _quieten_lightning() -> None:
+    """Keeps off the terminal what no user of ours can act on."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",  # the recipe decides
+        ".*LeafSpec.*is deprecated.*",  # Lightning's own use of torch
+        ".*The number of training batches.*",  # short epochs
+    ):
+        warnings.filterwarnings("ignore", message)
 
 
 def _loggers(recipe: Recipe, out: Path) -> list[Logger]:

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils._pytree import tree_map
 
 from smalti.containers import Batch
+from smalti.draw.legend import with_legend
+from smalti.draw.overlay import overlay
+from smalti.labels import LabelSet
 from smalti.metrics.confusion import ConfusionMatrix
 from smalti.metrics.semantic import semantic_metrics
 from smalti.models.contract import SegmentationModel
@@ -33,6 +36,7 @@ class SegmentationTask(lightning.LightningModule):
         )  # fmt: skip
         self.confusion = ConfusionMatrix(len(model.labels))
         self.metrics: dict[str, float] = {}
+        self.examples: list[np.ndarray] = []
         self._losses: list[tuple[Tensor, int]] = []
 
     @property
@@ -42,10 +46,6 @@ class SegmentationTask(lightning.LightningModule):
         assert isinstance(answering, SegmentationModel)
         return answering
 
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Moves every tensor of our frozen containers, which Lightning's own mover refuses."""
-        return tree_map(lambda leaf: leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf, batch)
-
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """The sum of the loss's weighted terms, each logged by its name."""
         # Dropout and the like become a function of (seed, step): a continued run repeats them exactly.
@@ -53,9 +53,9 @@ class SegmentationTask(lightning.LightningModule):
         images = batch.images.contiguous(memory_format=torch.channels_last)
         terms = self.model.loss(self.model(images), batch.targets)
         total = torch.stack(list(terms.values())).sum()
-        if not torch.isfinite(total):
+        if not torch.isfinite(total.detach()):
             raise FloatingPointError(
-                f"the loss is {float(total)} at step {self.global_step} ({', '.join(batch.names)}): "
+                f"the loss is {float(total.detach())} at step {self.global_step} ({', '.join(batch.names)}): "
                 "lower training.learning_rate or set training.clip; the last saved state is unharmed"
             )
         self.log("loss", total, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch))
@@ -70,6 +70,11 @@ class SegmentationTask(lightning.LightningModule):
         if self.average is not None:
             self.average.update_parameters(self.model)
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Ends the training at its last step; Lightning's own limit of steps would disturb a continued run."""
+        if self.global_step >= self.steps:
+            self.trainer.should_stop = True
+
     def on_train_epoch_start(self) -> None:
         """Begins the epoch's mean loss."""
         self._losses = []
@@ -83,6 +88,7 @@ class SegmentationTask(lightning.LightningModule):
 
     def on_validation_start(self) -> None:
         """Forgets the last validation."""
+        self.examples = []
         self.confusion = ConfusionMatrix(len(self.model.labels))
         self._validation_loss: list[float] = []
 
@@ -92,9 +98,12 @@ class SegmentationTask(lightning.LightningModule):
         outputs = model(batch.batch.images.contiguous(memory_format=torch.channels_last))
         terms = model.loss(outputs, batch.batch.targets)
         self._validation_loss.append(float(torch.stack(list(terms.values())).sum()))
-        for answer, truth in zip(model.decode(outputs, batch.batch.frames), batch.truths, strict=True):
+        answers = model.decode(outputs, batch.batch.frames)
+        for picture, answer, truth in zip(batch.pictures, answers, batch.truths, strict=True):
             if answer.semantic is not None and truth is not None:
                 self.confusion.update(answer.semantic.cpu(), truth.cpu())
+                if len(self.examples) < self.recipe.training.examples:
+                    self.examples.append(draw_example(picture.cpu(), answer.semantic.cpu(), truth.cpu(), answer.labels))
 
     def on_validation_epoch_end(self) -> None:
         """Turns the counts into numbers for the history and the choice of the best weights."""
@@ -116,3 +125,13 @@ class SegmentationTask(lightning.LightningModule):
         factor = learning_rate_factor(self.recipe.training, self.steps)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def draw_example(picture: Tensor, answer: Tensor, truth: Tensor, labels: LabelSet) -> np.ndarray:
+    """Truth and answer over the picture, side by side, with a legend."""
+    image = picture.permute(1, 2, 0).numpy()[..., :3]
+    if image.shape[-1] != 3 or image.dtype != np.uint8:  # multi-band data has no colours to show
+        image = np.zeros((*image.shape[:2], 3), np.uint8)
+    sides = [overlay(image, side.numpy().astype(np.uint8), labels) for side in (truth, answer)]
+    both = np.concatenate([truth.numpy(), answer.numpy()], 1).astype(np.uint8)
+    return with_legend(np.concatenate(sides, 1), both, labels)

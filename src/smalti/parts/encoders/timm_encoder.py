@@ -1,6 +1,7 @@
 """Any timm network as an encoder: a pyramid of feature maps from fine to coarse. The only file that knows timm."""
 
 import difflib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,10 @@ def _check(name: str, output_stride: int) -> None:
         raise ValueError(f'unknown encoder "{name}": {near}')
     if output_stride not in OUTPUT_STRIDES:
         raise ValueError(f"output_stride must be one of {OUTPUT_STRIDES}, got {output_stride}")
+
+
+# timm warns of the classifier, which no encoder has.
+logging.getLogger("timm.models._builder").setLevel(logging.ERROR)
 
 
 def _build(name: str, options: dict[str, Any], weights: str | Path | None) -> nn.Module:
