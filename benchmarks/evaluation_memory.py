@@ -8,7 +8,7 @@ import resource
 from pathlib import Path
 
 import smalti
-from smalti.evaluate.run import evaluate_checkpoint
+from smalti.evaluation.run import evaluate_checkpoint
 
 
 def peak_mib() -> float:

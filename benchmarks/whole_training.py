@@ -16,9 +16,9 @@ from smalti.containers import Targets
 from smalti.hardware import autocast
 from smalti.models.create import build, model_class
 from smalti.session import resolve_recipe
-from smalti.train.optimise import build_optimizer
-from smalti.train.run import Reporting, open_splits, run
-from smalti.train.task import SegmentationTask
+from smalti.training.optimise import build_optimizer
+from smalti.training.run import Reporting, open_splits, run
+from smalti.training.task import SegmentationTask
 
 
 def bare_step(recipe, labels, steps: int) -> float:

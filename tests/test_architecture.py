@@ -13,8 +13,8 @@ RANK = {
     "recipe": 2, "parts": 2, "data": 2, "metrics": 2, "draw": 2,
     "models": 3,
     "checkpoint": 4,
-    "train": 5, "predict": 5,
-    "evaluate": 6,
+    "training": 5, "predict": 5,
+    "evaluation": 6,
     "session": 7,
     "studies": 8,
     "cli": 9, "__init__": 9, "__main__": 9,
@@ -24,13 +24,13 @@ FORBIDDEN = {
     "parts": {"labels", "containers"},
     "models": {"data", "metrics", "draw"},
     "checkpoint": {"data", "metrics", "draw"},
-    "evaluate": {"train"},
+    "evaluation": {"training"},
 }
 FRAMEWORK_ROOMS = {
-    "lightning": ("train/",),
+    "lightning": ("training/",),
     "timm": ("parts/encoders/timm_encoder.py",),
-    "matplotlib": ("evaluate/plots.py",),
-    "jinja2": ("evaluate/report.py",),
+    "matplotlib": ("evaluation/plots.py",),
+    "jinja2": ("evaluation/report.py",),
     "typer": ("cli.py",),
 }
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "core", "base", "manager", "engine", "wrapper", "tools", "lib"}

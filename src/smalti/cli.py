@@ -79,7 +79,7 @@ def train(
       smalti train sis_cnn.camvid --data ~/data/CamVid --out runs/camvid --resume
     """
     from smalti import session
-    from smalti.train.run import Reporting
+    from smalti.training.run import Reporting
 
     reporting = Reporting(write=typer.echo, bar=sys.stdout.isatty())
     found = session.train(recipe, data=data, out=out, resume=resume, changes=_changes(set_), reporting=reporting)

@@ -7,14 +7,14 @@ from typing import Any
 import smalti
 from smalti.checkpoint import Card
 from smalti.data.dataset import parse_data_argument
-from smalti.evaluate.plots import plot_history
-from smalti.evaluate.run import Evaluation, Progress, evaluate_checkpoint, write_evaluation
+from smalti.evaluation.plots import plot_history
+from smalti.evaluation.run import Evaluation, Progress, evaluate_checkpoint, write_evaluation
 from smalti.files import replacing
 from smalti.models.create import find_recipe
 from smalti.recipe import Recipe
 from smalti.settings import override
-from smalti.train.callbacks import HISTORY, read_history
-from smalti.train.run import Reporting, run
+from smalti.training.callbacks import HISTORY, read_history
+from smalti.training.run import Reporting, run
 
 CURVES = "curves.png"
 

@@ -63,7 +63,6 @@ def test_grey_and_alpha(predictor, picture):
         (np.zeros((4, 4, 5), np.uint8), "takes pictures with 3 channels, got 5"),
         (np.zeros((2, 4, 4, 3), np.uint8), "height x width x channels"),
         (np.zeros((0, 4, 3), np.uint8), "channels x height x width"),
-        (7, "a picture is a path"),
         (b"", "."),
         (b"no picture", "."),
         ("missing.png", "missing.png"),

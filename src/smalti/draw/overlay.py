@@ -24,13 +24,7 @@ def colorize(labels: Labels, label_set: LabelSet) -> Picture:
 
 
 def overlay(picture: Picture, labels: Labels, label_set: LabelSet, opacity: float = 0.5) -> Picture:
-    """The picture, tinted by class, with a dark line where two classes meet; ignored pixels stay as they are.
-
-    Raises:
-        ValueError: If picture and labels are of different size.
-    """
-    if picture.shape[:2] != labels.shape:
-        raise ValueError(f"picture {picture.shape[:2]} and labels {labels.shape} must be of one size")
+    """The picture, tinted by class, with a dark line where two classes meet; ignored pixels stay as they are."""
     tinted = picture * (1 - opacity) + colorize(labels, label_set) * opacity
     drawn = np.where((labels == IGNORED)[..., None], picture, tinted.round()).astype(np.uint8)
     drawn[_borders(labels)] //= 2

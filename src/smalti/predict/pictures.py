@@ -1,11 +1,10 @@
 """A picture however a caller holds it, as the tensor that the networks take."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt
+from jaxtyping import Shaped, UInt
 from PIL import Image
 from torch import Tensor
 
@@ -39,7 +38,7 @@ def as_tensor(picture: Picture) -> UInt[Tensor, "channels height width"]:
     )
 
 
-def _channels_first(array: np.ndarray[Any, Any]) -> Tensor:
+def _channels_first(array: Shaped[np.ndarray, "..."]) -> Tensor:
     if array.ndim == 2:
         array = np.repeat(array[..., None], 3, axis=2)
     if array.ndim != 3:

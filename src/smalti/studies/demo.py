@@ -10,7 +10,7 @@ from torch import Tensor
 from smalti import session
 from smalti.data.dataset import open_dataset
 from smalti.predict.folder import predict_files
-from smalti.train.run import Reporting
+from smalti.training.run import Reporting
 
 RECIPE = "sis_cnn.quick"
 PICTURES = 4

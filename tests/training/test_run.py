@@ -9,17 +9,17 @@ import signal
 import numpy as np
 import pytest
 import torch
+from smalti.train import callbacks
 from torch import nn
 
 from smalti import checkpoint
 from smalti.models.create import find_recipe
 from smalti.models.sis_cnn import SisCnn
 from smalti.settings import override
-from smalti.train import callbacks
-from smalti.train.callbacks import COLUMNS, HISTORY, STATE, read_history
-from smalti.train.datamodule import EpochSampler
-from smalti.train.optimise import build_optimizer, learning_rate_factor
-from smalti.train.run import Reporting, run
+from smalti.training.callbacks import COLUMNS, HISTORY, STATE, read_history
+from smalti.training.datamodule import EpochSampler
+from smalti.training.optimise import build_optimizer, learning_rate_factor
+from smalti.training.run import Reporting, run
 
 TINY = {
     "weights": None,
@@ -180,6 +180,7 @@ def test_an_unknown_monitor_is_named(tiny, quiet, tmp_path):
         run(tiny(training__monitor="semantic.mean"), tmp_path / "run", reporting=quiet[0])
 
 
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")
 def test_accumulation_equals_one_large_batch(tiny, quiet, tmp_path):
     """Without batch normalisation's running state: two halves of a batch give the gradient of the whole."""
     plain = {"training__ema": None, "training__clip": None, "training__epochs": 1, "training__steps_per_epoch": 1,

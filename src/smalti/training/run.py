@@ -24,9 +24,9 @@ from smalti.models.contract import SegmentationModel
 from smalti.models.create import build, model_class
 from smalti.recipe import Recipe, recipe_from_json
 from smalti.settings import to_json
-from smalti.train.callbacks import STATE, EpochLines, Progress, RunFolder
-from smalti.train.datamodule import DataModule
-from smalti.train.task import SegmentationTask
+from smalti.training.callbacks import STATE, EpochLines, Progress, RunFolder
+from smalti.training.datamodule import DataModule
+from smalti.training.task import SegmentationTask
 
 RECIPE = "recipe.json"
 LABELS = "labels.json"

@@ -13,8 +13,8 @@ from smalti import checkpoint
 from smalti.checkpoint import Card
 from smalti.containers import Predictions, Sample
 from smalti.data.dataset import CountIgnored, Dataset, open_dataset, parse_data_argument
-from smalti.evaluate.errors import PictureScore, best_and_worst, score_picture
-from smalti.evaluate.report import Example, ReportContent, write_report
+from smalti.evaluation.errors import PictureScore, best_and_worst, score_picture
+from smalti.evaluation.report import Example, ReportContent, write_report
 from smalti.files import write_text
 from smalti.hardware import uses_bfloat16
 from smalti.metrics.confusion import ConfusionMatrix

@@ -17,8 +17,8 @@ from smalti.metrics.confusion import ConfusionMatrix
 from smalti.metrics.semantic import semantic_metrics
 from smalti.models.contract import SegmentationModel
 from smalti.recipe import Recipe
-from smalti.train.datamodule import ValidationBatch
-from smalti.train.optimise import build_optimizer, learning_rate_factor
+from smalti.training.datamodule import ValidationBatch
+from smalti.training.optimise import build_optimizer, learning_rate_factor
 
 
 class SegmentationTask(lightning.LightningModule):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from smalti.draw.legend import legend_entries
 from smalti.draw.overlay import colorize, error_map, overlay
-from smalti.evaluate.plots import plot_confusion, plot_history
+from smalti.evaluation.plots import plot_confusion, plot_history
 from smalti.files import write_text
 from smalti.labels import LabelSet
 
@@ -62,7 +62,7 @@ class ReportContent:
 def write_report(path: Path, content: ReportContent) -> None:
     """Writes the report, whole or not at all. Names from the data are escaped."""
     environment = Environment(
-        loader=PackageLoader("smalti", "evaluate"),
+        loader=PackageLoader("smalti", "evaluation"),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         trim_blocks=True,

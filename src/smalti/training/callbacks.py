@@ -14,7 +14,7 @@ from PIL import Image
 
 from smalti import checkpoint
 from smalti.files import replacing, write_text
-from smalti.train.task import SegmentationTask
+from smalti.training.task import SegmentationTask
 
 HISTORY = "history.csv"
 STATE = "state.ckpt"

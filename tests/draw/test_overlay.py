@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+from smalti.draw import legend
+from smalti.draw.legend import legend_entries, with_legend
+from smalti.draw.overlay import WRONG, colorize, error_map, overlay, save_index_png
+from smalti.labels import CAMVID, LabelSet
+
+TWO = LabelSet(names=("left", "right"), colors=((255, 0, 0), (0, 0, 255)))
+
+
+@pytest.fixture
+def halves():
+    labels = np.zeros((40, 60), np.uint8)
+    labels[:, 30:] = 1
+    labels[0, 0] = 255
+    return np.full((40, 60, 3), 100, np.uint8), labels
+
+
+def test_colors(halves):
+    colored = colorize(halves[1], TWO)
+    assert tuple(colored[5, 5]) == (255, 0, 0)
+    assert tuple(colored[5, 50]) == (0, 0, 255)
+    assert tuple(colored[0, 0]) == (0, 0, 0)
+
+
+def test_overlay_tints_by_the_opacity_and_marks_borders(halves):
+    picture, labels = halves
+    drawn = overlay(picture, labels, TWO, 0.5)
+    assert tuple(drawn[20, 5]) == (178, 50, 50)  # halfway from 100 to (255, 0, 0)
+    assert tuple(drawn[20, 29]) == (89, 25, 25)  # the border: half as bright
+    assert tuple(overlay(picture, np.full_like(labels, 255), TWO)[20, 5]) == (100, 100, 100)
+
+
+def test_errors_are_red_and_uncounted_pixels_black(halves):
+    picture, truth = halves
+    prediction = np.zeros_like(truth)
+    drawn = error_map(picture, truth, prediction)
+    assert tuple(drawn[20, 50]) == WRONG
+    assert tuple(drawn[0, 0]) == (0, 0, 0)
+    assert drawn[20, 5, 0] == drawn[20, 5, 1] == drawn[20, 5, 2] > 120
+
+
+def test_index_pngs_hold_the_files_own_ids(tmp_path):
+    table = LabelSet(names=("a", "b"), colors=((1, 2, 3), (4, 5, 6)), ids=(7, 40), ignored_ids=(11, 255))
+    save_index_png(np.array([[0, 1, 255]], np.uint8), table, tmp_path / "m.png")
+    with Image.open(tmp_path / "m.png") as image:
+        assert image.mode == "P"
+        assert np.array(image).tolist() == [[7, 40, 11]]
+        assert np.array(image.convert("RGB"))[0, 1].tolist() == [4, 5, 6]
+    with pytest.raises(ValueError, match="8-bit"):
+        save_index_png(np.zeros((1, 1), np.uint8), LabelSet(names=("a",), ids=(300,)), tmp_path / "m.png")
+
+
+def test_legend_names_what_occurs_the_largest_first():
+    labels = np.zeros((10, 100), np.uint8)
+    labels[:, 60:] = 3
+    labels[0, 99] = 8
+    labels[:, :5] = 255
+    texts = [text for text, _ in legend_entries(labels, CAMVID)]
+    assert texts == ["sky  55 %", "road  40 %", "car  < 1 %", "no class  5 %"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (37, 53), (90, 1200), (700, 300)])
+@pytest.mark.parametrize("classes", [2, 11, 150])
+def test_legends_never_cut_a_text(size, classes, monkeypatch):
+    """Oracle: the font's own measure of every text that was drawn, at the place where it was drawn."""
+    names = tuple(f"a rather long class name {k}" for k in range(classes))
+    labels = (np.arange(size[0] * size[1]) % classes).astype(np.uint8).reshape(size)
+    drawn = []
+    original = legend.ImageDraw.Draw
+
+    def spy(image):
+        draw = original(image)
+        text = draw.text
+
+        def recorded(place, words, **options):
+            drawn.append((place, words, options["font"], image.size))
+            return text(place, words, **options)
+
+        draw.text = recorded
+        return draw
+
+    monkeypatch.setattr(legend.ImageDraw, "Draw", spy)
+    out = with_legend(np.zeros((*size, 3), np.uint8), labels, LabelSet(names=names))
+    assert out.shape[0] > size[0]
+    assert len(drawn) == min(classes, labels.size)
+    for (x, y), words, font, (width, height) in drawn:
+        assert isinstance(font, ImageFont.FreeTypeFont)
+        assert x + font.getlength(words) <= width + 1
+        assert y + font.size / 2 <= height + 1
