@@ -2,23 +2,21 @@ import json
 
 import pytest
 
-from smalti.labels import CAMVID, IGNORED, UNKNOWN, LabelSet
+from smalti.labels import CAMVID, IGNORED, LabelSet
 
 
 def test_camvid_as_the_segnet_authors_number_it():
     assert len(CAMVID) == 11
     assert (CAMVID.names[0], CAMVID.names[3], CAMVID.names[10]) == ("sky", "road", "bicyclist")
-    lookup = CAMVID.lookup()
-    assert lookup[11] == IGNORED
-    assert lookup[10] == 10
-    assert lookup[12] == UNKNOWN
+    assert CAMVID.ids == tuple(range(11))
+    assert CAMVID.ignored_ids == (11, IGNORED)
 
 
 def test_json_round_trip_and_short_forms(tmp_path):
     CAMVID.write(tmp_path / "labels.json")
     assert LabelSet.read(tmp_path / "labels.json") == CAMVID
     assert LabelSet.from_json({"classes": ["a", "b"]}) == LabelSet(names=("a", "b"))
-    assert LabelSet.from_json({"classes": [{"name": "a", "id": 7}]}).lookup()[7] == 0
+    assert LabelSet.from_json({"classes": [{"name": "a", "id": 7}]}).ids == (7,)
 
 
 def test_classes_as_number_names_or_table():

@@ -69,7 +69,9 @@ def train(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipe: KEY=VALUE.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
 ) -> None:
-    """Train a recipe into a run folder; measures it and writes report.html at the end.
+    """Train a recipe into a run folder, and measure it.
+
+    Writes history, curves and example pictures after each epoch, metrics.json and report.html at the end.
 
     \b
     Examples:
@@ -98,7 +100,9 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.json and report.html.")] = None,
 ) -> None:
-    """Measure a trained network on a split: numbers with their protocol, and a report.
+    """Measure a trained network on a split of a data set.
+
+    The numbers come with their protocol; --out writes them and a report.
 
     \b
     Examples:
@@ -120,7 +124,9 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for the answers.")] = Path("predictions"),
     show: Annotated[Literal["overlay", "labels", "both"], typer.Option(help="What is written a picture.")] = "both",
 ) -> None:
-    """Segment pictures: an index mask NAME.png and a coloured NAME_overlay.png with a legend for each.
+    """Segment pictures or folders of pictures.
+
+    Writes an index mask NAME.png and a coloured NAME_overlay.png with a legend for each.
 
     \b
     Examples:
@@ -164,7 +170,9 @@ def data_(
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write a picture of samples with their truth here.")] = None,
 ) -> None:
-    """Look at a data set: splits, sizes, classes with their share of pixels, and what is wrong with it.
+    """Look at a data set: sizes, classes, what is wrong.
+
+    Shows each split with its classes by share of pixels, and names the files that cannot be used.
 
     \b
     Examples:
@@ -180,7 +188,9 @@ def data_(
 
 @app.command()
 def demo(out: Out = Path("demo")) -> None:
-    """Train on procedural street scenes, measure, predict, and name the report and the pictures.
+    """Train, measure and predict on drawn street scenes.
+
+    Ends by naming the report and the pictures to look at.
 
     \b
     Examples:

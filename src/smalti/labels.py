@@ -83,17 +83,6 @@ class LabelSet:
         table[: len(self)] = self.colors
         return table
 
-    def lookup(self) -> UInt8[np.ndarray, "values"]:
-        """Label id by file value 0..255; values that stand for nothing map to 254, a value no label can have."""
-        table = np.full(256, UNKNOWN, np.uint8)
-        for value in self.ignored_ids:
-            if 0 <= value < 256:
-                table[value] = IGNORED
-        for label, value in enumerate(self.ids):
-            if 0 <= value < 256:
-                table[value] = label
-        return table
-
     def with_ignored_as_class(self, name: str = "void") -> "LabelSet":
         """This table with the ignored pixels as one more class (SIS-CNN's paper mode counts void, spec 2.4)."""
         first, *rest = self.ignored_ids or (IGNORED,)
@@ -152,10 +141,6 @@ class LabelSet:
     def write(self, path: Path) -> None:
         """Writes `labels.json`."""
         path.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-UNKNOWN = IGNORED - 1
-"""What `LabelSet.lookup` answers for a file value outside the class table."""
 
 
 def _color(value: Any) -> Color:

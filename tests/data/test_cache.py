@@ -73,10 +73,19 @@ def test_another_class_table_is_another_content(dataset, tmp_path):
     assert other.content_key(0) != before
 
 
-def test_scenes_are_not_cached(tmp_path):
-    scenes = open_dataset("scenes", root=None, split="val", options={"size": (64, 96), "length": 1})
-    CachedDataset(scenes, tmp_path / "cache").read(0)
+def test_without_a_content_key_nothing_is_kept(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(type(dataset), "content_key", lambda self, index: None)
+    CachedDataset(dataset, tmp_path / "cache").read(0)
     assert not (tmp_path / "cache").exists()
+
+
+def test_scenes_of_other_seeds_sizes_and_splits_have_other_keys():
+    keys = set()
+    for options in ({"size": (64, 96)}, {"size": (96, 64)}, {"size": (64, 96), "seed": 1}):
+        for split in ("train", "val"):
+            scenes = open_dataset("scenes", root=None, split=split, options={**options, "length": 2})
+            keys |= {scenes.content_key(0), scenes.content_key(1)}
+    assert len(keys) == 12
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x10\0\0\0\0\0\0\0{broken", None])

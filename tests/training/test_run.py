@@ -3,19 +3,17 @@
 import csv
 import dataclasses
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
 import torch
-from smalti.train import callbacks
 from torch import nn
 
 from smalti import checkpoint
 from smalti.models.create import find_recipe
 from smalti.models.sis_cnn import SisCnn
 from smalti.settings import override
+from smalti.training import callbacks
 from smalti.training.callbacks import COLUMNS, HISTORY, STATE, read_history
 from smalti.training.datamodule import EpochSampler
 from smalti.training.optimise import build_optimizer, learning_rate_factor
@@ -95,7 +93,7 @@ def interrupt_at(monkeypatch, step):
         if self.training:
             steps.append(1)
             if len(steps) == step:
-                os.kill(os.getpid(), signal.SIGINT)
+                raise KeyboardInterrupt
         return original(self, outputs, targets)
 
     monkeypatch.setattr(SisCnn, "loss", loss)

@@ -114,7 +114,7 @@ def _load(path: Path, name: str) -> Sample | None:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except (OSError, SafetensorError):  # not there yet, or damaged: decoded again and replaced
+    except (OSError, SafetensorError, RuntimeError):  # not there yet, just deleted, or damaged: decoded again
         return None
     ids, semantic = tensors.get("instance_ids"), tensors.get("semantic")
     return Sample(

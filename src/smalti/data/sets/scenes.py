@@ -17,7 +17,7 @@ _MOST = 1_000_000  # scenes of one split; keeps the seeds of splits apart
 
 
 class Scenes(Dataset):
-    """Procedural street scenes with CamVid's 11 classes, drawn when read: 512 train, 64 val, 64 test; no files."""
+    """Procedural street scenes with CamVid's 11 classes, drawn from a seed: 512 train, 64 val, 64 test."""
 
     name = "scenes"
     labels = dataclasses.replace(CAMVID, title=f"procedural street scenes, version {SCENES_VERSION}")
