@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import rich
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from PIL import Image
 
@@ -145,6 +146,13 @@ class Progress(RichProgressBar):
         super().__init__(leave=False)
         self.steps, self.batch = steps, batch
         self._began: tuple[float, int] | None = None
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if self.progress is None:
+            rich.print(text)
+        else:
+            self.progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def get_metrics(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> dict[str, Any]:  # noqa: D102
         shown = {k: v for k, v in super().get_metrics(trainer, task).items() if k != "v_num"}

@@ -147,8 +147,9 @@ def _fit(model: SegmentationModel, data: DataModule, out: Path, reporting: Repor
     epochs = math.ceil(steps / data.steps_per_epoch)
     task = SegmentationTask(model, recipe, steps)
     folder = RunFolder(out, recipe, reporting.after_epoch, reporting.version)
-    bar = [Progress(steps, training.batch * training.accumulate)] if reporting.bar else []
-    trainer = _trainer(recipe, epochs, [*bar, folder, EpochLines(folder, epochs, reporting.write)], out)
+    bar = Progress(steps, training.batch * training.accumulate) if reporting.bar else None
+    lines = EpochLines(folder, epochs, reporting.write if bar is None else bar.say)
+    trainer = _trainer(recipe, epochs, [*([] if bar is None else [bar]), folder, lines], out)
     reporting.write(
         f"{recipe.name}: {len(data.train)} training pictures, {len(data.validation)} for validation, "
         f"{steps} steps of {training.batch * training.accumulate}, {trainer.precision} on {trainer.accelerator.name()}"
@@ -201,13 +202,17 @@ def _quieten_lightning() -> None:
 
 
 def _loggers(recipe: Recipe, out: Path) -> list[Logger]:
-    made: list[Logger] = []
-    for name in recipe.training.loggers:
-        match name:
-            case "tensorboard":
-                made.append(loggers.TensorBoardLogger(out, name="", version="tensorboard"))
-            case "mlflow":
-                made.append(loggers.MLFlowLogger(recipe.name, tracking_uri=f"file:{out.resolve() / 'mlruns'}"))
-            case "wandb":
-                made.append(loggers.WandbLogger(project="smalti", name=out.name, save_dir=out))
-    return made
+    try:
+        return [_logger(name, recipe.name, out) for name in recipe.training.loggers]
+    except ModuleNotFoundError as error:
+        raise ValueError(f'training.loggers: {error}; install it with: pip install "smalti[track]"') from error
+
+
+def _logger(name: str, experiment: str, out: Path) -> Logger:
+    match name:
+        case "tensorboard":
+            return loggers.TensorBoardLogger(out, name="", version="tensorboard")
+        case "mlflow":
+            return loggers.MLFlowLogger(experiment, tracking_uri=f"file:{out.resolve() / 'mlruns'}")
+        case _:
+            return loggers.WandbLogger(project="smalti", name=out.name, save_dir=out)
