@@ -1,5 +1,6 @@
-"""One picture file and the files with its truth, as a sample."""
+"""Picture files and the files with their truth, as samples."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
 from smalti.containers import Sample
-from smalti.data.contract import DataError
+from smalti.data.cache import content_hash
+from smalti.data.contract import DataError, Dataset
 from smalti.data.masks import read_labels
 from smalti.data.pictures import read_mask, read_picture
 from smalti.labels import LabelSet
@@ -50,6 +52,27 @@ class AnnotatedPicture:
             instance_ids=None if ids is None else Mask(ids),
             name=self.name,
         )
+
+
+class AnnotatedPictures(Dataset):
+    """A data set that is a list of files; a set's own file says how the list comes about."""
+
+    items: list[AnnotatedPicture]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def sample_name(self, index: int) -> str:
+        """See `Dataset`."""
+        return self.items[index].name
+
+    def content_key(self, index: int) -> str | None:
+        """See `Dataset`."""
+        return content_hash(self.items[index].files(), json.dumps(self.labels.to_json()).encode())
+
+    def read(self, index: int) -> Sample:
+        """See `Dataset`."""
+        return self.items[index].read(self.labels)
 
 
 def _read_ids(path: Path) -> Int32[Tensor, "height width"]:

@@ -4,13 +4,10 @@ Brostow, Fauqueur, Cipolla, "Semantic object classes in video", Pattern Recognit
 Badrinarayanan, Kendall, Cipolla, "SegNet", PAMI 2017.
 """
 
-import json
 from pathlib import Path, PurePosixPath
 
-from smalti.containers import Sample
-from smalti.data.annotated import AnnotatedPicture
-from smalti.data.cache import content_hash
-from smalti.data.contract import DataError, Dataset, check_split, first_few
+from smalti.data.annotated import AnnotatedPicture, AnnotatedPictures
+from smalti.data.contract import DataError, check_split, first_few
 from smalti.data.roots import NativeLayout, find_root
 from smalti.labels import CAMVID
 
@@ -23,7 +20,7 @@ LAYOUT = NativeLayout(
 )
 
 
-class Camvid(Dataset):
+class Camvid(AnnotatedPictures):
     """CamVid street scenes, 11 classes, 360 x 480: 367 train, 101 val, 233 test; void (11) is ignored."""
 
     name = "camvid"
@@ -56,18 +53,3 @@ class Camvid(Dataset):
     def _inside(self, listed: str) -> Path:
         """The lists hold paths of the authors' machine: only folder and file name mean something here."""
         return self.root.joinpath(*PurePosixPath(listed).parts[-2:])
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def sample_name(self, index: int) -> str:
-        """See `Dataset`."""
-        return self.items[index].name
-
-    def content_key(self, index: int) -> str | None:
-        """See `Dataset`."""
-        return content_hash(self.items[index].files(), json.dumps(self.labels.to_json()).encode())
-
-    def read(self, index: int) -> Sample:
-        """See `Dataset`."""
-        return self.items[index].read(self.labels)

@@ -1,13 +1,11 @@
 """People's own pictures and masks in a folder."""
 
 import hashlib
-import json
 from pathlib import Path
 
-from smalti.containers import Sample
-from smalti.data.annotated import AnnotatedPicture
+from smalti.data.annotated import AnnotatedPicture, AnnotatedPictures
 from smalti.data.cache import content_hash, remembered
-from smalti.data.contract import DataError, Dataset, check_split, first_few
+from smalti.data.contract import DataError, check_split, first_few
 from smalti.data.masks import find_labels
 from smalti.data.pictures import PICTURE_SUFFIXES
 from smalti.labels import LabelSet
@@ -16,7 +14,7 @@ SPLITS = ("train", "val", "test")
 SHAPE = "a folder with images/ and masks/ (files of the same stem), and labels.json if classes have names"
 
 
-class Folder(Dataset):
+class Folder(AnnotatedPictures):
     """Your own folder: images/[train|val|test/] and masks/ (index or colour); labels.json and instances/ if you like.
 
     * Picture and mask are paired by their path below images/ and masks/ without the suffix.
@@ -85,21 +83,6 @@ class Folder(Dataset):
         if not chosen:
             raise DataError(f'{self.root}: no pictures in the split "{split}" (of {len(keys)} pictures in all)')
         return chosen
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def sample_name(self, index: int) -> str:
-        """See `Dataset`; folders in the path are joined by two underscores."""
-        return self.items[index].name
-
-    def content_key(self, index: int) -> str | None:
-        """See `Dataset`."""
-        return content_hash(self.items[index].files(), json.dumps(self.labels.to_json()).encode())
-
-    def read(self, index: int) -> Sample:
-        """See `Dataset`."""
-        return self.items[index].read(self.labels)
 
 
 def _checked_root(root: Path | None) -> Path:
