@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from smalti import checkpoint
@@ -260,3 +261,35 @@ def test_a_limit_of_steps_ends_the_training(tiny, quiet, tmp_path):
     run(tiny(training__epochs=5, training__steps=3), tmp_path / "run", reporting=quiet[0])
     assert checkpoint.load(tmp_path / "run")[1].steps == 3
     assert len(read_history(tmp_path / "run" / HISTORY)) == 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_file_is_named_in_one_line_and_the_folder_stays_free(tiny, quiet, tmp_path, workers):
+    write_folder(tmp_path / "data")
+    (tmp_path / "data" / "images" / "3.png").write_bytes(b"")
+    (tmp_path / "data" / "images" / "4.png").write_bytes(b"")
+    options = {"validation": 0.0, "test": 0.0}
+    recipe = override(tiny(data__workers=workers), {"data.set": "folder", "data.root": str(tmp_path / "data")})
+    data = dataclasses.replace(recipe.data, options=options, validation="all", train="all")
+    out = tmp_path / "run"
+    for _ in range(2):  # the second time it may use the same folder
+        with pytest.raises(ValueError, match=r"[34]\.png") as caught:
+            run(dataclasses.replace(recipe, data=data), out, reporting=quiet[0])
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_no_weights_no_folder(tiny, quiet, tmp_path, monkeypatch):
+    monkeypatch.delenv("SMALTI_WEIGHTS", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ValueError, match="Four ways"):
+        run(tiny(weights="imagenet"), tmp_path / "run", reporting=quiet[0])
+    assert not (tmp_path / "run").exists()
+
+
+def write_folder(root):
+    generator = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    for k in range(8):
+        Image.fromarray(generator.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(root / "images" / f"{k}.png")
+        Image.fromarray(generator.integers(0, 2, (64, 96), dtype=np.uint8)).save(root / "masks" / f"{k}.png")

