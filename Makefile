@@ -10,8 +10,7 @@ demo: install
 	$(BIN)/smalti demo --out demo
 
 test: check
-	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -rs
 
 fast: install
 	$(BIN)/python -m pytest -m "not slow and not real"

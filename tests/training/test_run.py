@@ -100,6 +100,7 @@ def interrupt_at(monkeypatch, step):
     monkeypatch.setattr(SisCnn, "loss", loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_continued_run_is_bit_identical(tiny, quiet, tmp_path, workers):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -163,6 +164,7 @@ def test_a_diverging_loss_stops_with_advice(tiny, quiet, tmp_path, monkeypatch):
         run(tiny(), tmp_path / "run", reporting=quiet[0])
 
 
+@pytest.mark.slow
 def test_patience_and_validate_every(tiny, quiet, tmp_path):
     run(
         tiny(training__learning_rate=0.0, training__epochs=9, training__steps_per_epoch=1, training__patience=2),

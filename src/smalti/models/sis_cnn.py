@@ -150,7 +150,10 @@ def _light(encoder: str) -> Config:
 
 
 def camvid() -> Recipe:
-    """Our default on CamVid for two cores. Expected: benchmarks/README.md."""
+    """CamVid on two cores in about an hour: test mIoU 0.67.
+
+    Measured: benchmarks/README.md.
+    """
     training = TrainingRecipe(
         epochs=33, batch=8, learning_rate=1e-3, encoder_learning_rate=3e-4, warmup=100, clip=5.0, ema=0.99,
         validate_every=3,
@@ -161,7 +164,10 @@ def camvid() -> Recipe:
 
 
 def quick() -> Recipe:
-    """Two minutes on two cores on the procedural scenes: the demo. Expected: benchmarks/README.md."""
+    """Procedural scenes on two cores in under two minutes: mIoU 0.68; the demo.
+
+    Measured: benchmarks/README.md.
+    """
     config = dataclasses.replace(_light("tf_efficientnet_lite0"), widths=(96, 96, 64, 48, 32), convolutions=1)
     training = TrainingRecipe(
         epochs=5, steps_per_epoch=46, batch=8, learning_rate=2e-3, encoder_learning_rate=6e-4, warmup=20, clip=5.0,
