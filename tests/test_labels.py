@@ -13,7 +13,7 @@ def test_camvid_as_the_segnet_authors_number_it():
 
 
 def test_json_round_trip_and_short_forms(tmp_path):
-    CAMVID.write(tmp_path / "labels.json")
+    (tmp_path / "labels.json").write_text(CAMVID.to_text(), encoding="utf-8")
     assert LabelSet.read(tmp_path / "labels.json") == CAMVID
     assert LabelSet.from_json({"classes": ["a", "b"]}) == LabelSet(names=("a", "b"))
     assert LabelSet.from_json({"classes": [{"name": "a", "id": 7}]}).ids == (7,)
@@ -61,3 +61,20 @@ def test_void_as_a_class():
 
 def test_colors_differ():
     assert len(set(LabelSet.of(40).colors)) == 40
+
+
+def test_a_misspelt_key_of_a_class_is_named():
+    with pytest.raises(ValueError, match='"colour" is not a key of a class; known: id, name, color, thing'):
+        LabelSet.from_json({"classes": [{"name": "a", "colour": [1, 2, 3]}]})
+
+
+def test_colours_that_are_given_are_kept_beside_those_that_are_not():
+    found = LabelSet.from_json({"classes": [{"name": "a", "color": [1, 2, 3]}, "b"]})
+    assert found.colors[0] == (1, 2, 3)
+    assert found.colors[1] == LabelSet.of(2).colors[1]
+
+
+@pytest.mark.parametrize("ids", [(-1, 0), (0, 70000)])
+def test_ids_fit_into_mask_files(ids):
+    with pytest.raises(ValueError, match="from 0 to 65535"):
+        LabelSet(names=("a", "b"), ids=ids)

@@ -38,13 +38,14 @@ class Instances:
 class Sample:
     """One picture and its truth, as read or as augmented; what is not annotated is None.
 
-    `instance_ids` numbers the visible objects (0 = none). The tensors are tv_tensors, so that a torchvision transform
-    of the whole sample moves picture and truth together.
+    `instance_ids` numbers the visible objects (0 = none); `padding` is 1 where no picture is, None = nowhere. The
+    tensors are tv_tensors, so that a torchvision transform of the whole sample moves picture and truth together.
     """
 
     image: Image
     semantic: Mask | None = None
     instance_ids: Mask | None = None
+    padding: Mask | None = None
     name: str = ""
 
     @property
@@ -76,7 +77,8 @@ class Frame:
 class Targets:
     """The truth of a batch, derived after augmentation; only what the model's `needs` names is filled in.
 
-    `instances` has one entry a picture: None = not annotated, empty = annotated and nothing there.
+    `instances` has one entry a picture: None = not annotated, empty = annotated and nothing there. `padding` is True
+    where no picture is.
     """
 
     semantic: Int[Tensor, "batch height width"] | None = None
@@ -84,6 +86,7 @@ class Targets:
     distances: Float[Tensor, "batch height width"] | None = None
     distances_valid: Bool[Tensor, "batch height width"] | None = None
     instances: tuple[Instances | None, ...] | None = None
+    padding: Bool[Tensor, "batch height width"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +137,12 @@ def stack_semantic(masks: Sequence[Mask | None], size: Size) -> Int[Tensor, "bat
     """Label maps as one int64 tensor; a picture without a mask is ignored everywhere."""
     missing = torch.full(size, IGNORED, dtype=torch.int64)
     return torch.stack([missing if m is None else m.as_subclass(Tensor).to(torch.int64) for m in masks])
+
+
+def stack_padding(masks: Sequence[Mask | None], size: Size) -> Bool[Tensor, "batch height width"]:
+    """Padding masks as one boolean tensor; a picture without one has no padding."""
+    nowhere = torch.zeros(size, dtype=torch.bool)
+    return torch.stack([nowhere if m is None else m.as_subclass(Tensor).to(torch.bool) for m in masks])
 
 
 for _container in (Sample, Instances, Targets, Batch):

@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside, flushed to the disk, then renamed."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: If the file cannot be written; what stood at `path` before is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         yield part
         with part.open("rb+") as file:

@@ -17,6 +17,8 @@ from jaxtyping import UInt8
 IGNORED = 255
 """The label of pixels that belong to no class; fixed in every tensor of the package."""
 MAX_CLASSES = 255
+MAX_ID = 65536
+"""Values in mask files are below this: they have 8 or 16 bits."""
 Color = tuple[int, int, int]
 
 
@@ -61,6 +63,9 @@ class LabelSet:
                 raise ValueError(f"each class {what} must stand for one class only; repeated: {', '.join(repeated)}")
         if len(self.colors) != len(self.names) or len(self.ids) != len(self.names):
             raise ValueError(f"{len(self.names)} names, {len(self.colors)} colours, {len(self.ids)} ids: must be equal")
+        outside = [v for v in self.ids + self.ignored_ids if not 0 <= v < MAX_ID]
+        if outside:
+            raise ValueError(f"class ids and ignored ids are from 0 to {MAX_ID - 1}, got {outside[0]}")
         unknown = self.things - set(self.names)
         if unknown:
             raise ValueError(f"things {sorted(unknown)} are not among the class names {list(self.names)}")
@@ -116,10 +121,13 @@ class LabelSet:
         entries = [{"name": c} if isinstance(c, str) else c for c in classes]
         if not all(isinstance(e.get("name"), str) for e in entries):
             raise ValueError('each entry of "classes" needs a "name"')
-        colored = bool(entries) and all("color" in e for e in entries)
+        unknown = sorted({key for e in entries for key in e} - {"id", "name", "color", "thing"})
+        if unknown:
+            raise ValueError(f'"{unknown[0]}" is not a key of a class; known: id, name, color, thing')
+        defaults = distinct_colors(len(entries))
         return cls(
             names=tuple(e["name"] for e in entries),
-            colors=tuple(_color(e["color"]) for e in entries) if colored else (),
+            colors=tuple(_color(e.get("color", default)) for e, default in zip(entries, defaults, strict=True)),
             things=frozenset(e["name"] for e in entries if e.get("thing")),
             ids=tuple(int(e.get("id", k)) for k, e in enumerate(entries)),
             ignored_ids=tuple(int(v) for v in table.get("ignored_ids", [IGNORED])),
@@ -138,9 +146,9 @@ class LabelSet:
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: not a class table: {error}") from error
 
-    def write(self, path: Path) -> None:
-        """Writes `labels.json`."""
-        path.write_text(json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    def to_text(self) -> str:
+        """The text of `labels.json`."""
+        return json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _color(value: Any) -> Color:
@@ -161,3 +169,21 @@ CAMVID = LabelSet(
     ignored_ids=(11, IGNORED),
 )  # fmt: skip
 """CamVid's classes as the SegNet authors number them; 11 is void. The procedural scenes use the same table."""
+
+VOC = LabelSet(
+    title="PASCAL VOC, 20 classes and background",
+    names=(
+        "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+        "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    ),
+    colors=(
+        (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128), (128, 128, 128),
+        (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128), (64, 128, 128),
+        (192, 128, 128), (0, 64, 0), (128, 64, 0), (0, 192, 0), (128, 192, 0), (0, 64, 128),
+    ),
+    things=frozenset({
+        "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+        "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+    }),
+)  # fmt: skip
+"""VOC's classes and colours; 255, the ring around objects, is ignored."""

@@ -6,6 +6,7 @@ changes are made with `settings.override(recipe, {"training.steps": 100})`, on t
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -38,12 +39,14 @@ class InputPolicy:
 class AugmentationRecipe:
     """How training pictures are varied; picture and truth move together.
 
-    The picture is scaled by a factor drawn log-uniformly from `scale`, cut to `crop` at a random place (padded with
+    The picture is scaled by a factor drawn log-uniformly from `scale` (or, where there is a `scale_step`, one of the
+    factors in such steps, each as likely), cut to `crop` at a random place (padded with
     ignored pixels where it is smaller; None = the picture's own size) and flipped; `brightness`, `contrast`,
     `saturation` and `hue` are the half-widths of torchvision's ColorJitter.
     """
 
     scale: tuple[float, float] = (1.0, 1.0)
+    scale_step: float | None = None
     crop: Size | None = None
     flip_horizontal: float = 0.5
     flip_vertical: float = 0.0
@@ -91,13 +94,14 @@ class TrainingRecipe:
     poly_power: float = 0.9
     step_factor: float = 0.1
     step_at: tuple[float, ...] = (0.6, 0.85)
-    """Shares of the training after which `schedule="step"` multiplies the learning rate by `step_factor`."""
+    """Shares of the training behind the warm-up at which `schedule="step"` multiplies the rate by `step_factor`."""
     warmup: int = 0
     clip: float | None = None
     ema: float | None = None
     """Decay of the moving average of the weights that is validated and saved; None = the weights themselves."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     monitor: str = "semantic.miou"
+    """The metric that chooses `best`: the higher the better, but for losses ("validation_loss")."""
     validate_every: int = 1
     patience: int | None = None
     """Stops when `monitor` has not risen for so many validations."""
@@ -105,6 +109,17 @@ class TrainingRecipe:
     loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
     examples: int = 2
     """Validation pictures that are drawn after each validated epoch."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers that make no training."""
+        for name in ("epochs", "batch", "accumulate", "validate_every", "steps_per_epoch", "steps", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"training.{name} must be 1 or more, got {value}")
+        for name in ("learning_rate", "encoder_learning_rate", "clip"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"training.{name} must be a number >= 0, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +135,28 @@ class Recipe:
     augmentation: AugmentationRecipe = AugmentationRecipe()
     input: InputPolicy = InputPolicy()
     training: TrainingRecipe = TrainingRecipe()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One row of an ablation: a recipe with small changes."""
+
+    name: str
+    changes: Mapping[str, Any]
+    """Dotted keys, as for `--set`; on top of those of the ablation's first row."""
+    reported: float | None = None
+    """The paper's difference to its baseline, in points (hundredths) of mIoU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """One recipe in several variants that are compared; the first row is the baseline."""
+
+    name: str
+    recipe: Recipe
+    rows: tuple[Variant, ...]
+    source: str = ""
+    """The paper's table."""
 
 
 def recipe_from_json(values: Mapping[str, Any], config: type[Any]) -> Recipe:

@@ -32,6 +32,9 @@ def _replaced(part: Any, path: list[str], value: Any, key: str) -> Any:
         raise ValueError(f'unknown key "{key}": {nearest(path[0], sorted(hints))}')
     old = getattr(part, path[0])
     if len(path) > 1:
+        if old is None:  # an absent part comes into being with its defaults
+            kinds: tuple[Any, ...] = typing.get_args(hints[path[0]])
+            old = next((kind() for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)), None)
         return dataclasses.replace(part, **{path[0]: _replaced(old, path[1:], value, key)})
     try:
         new = parse(value, hints[path[0]])

@@ -225,3 +225,28 @@ def test_counting_ignored_pixels(folder):
     assert torch.equal(after == 3, before == 255)
     assert torch.equal(after[before != 255], before[before != 255])
     assert counted.content_key(0) != folder.content_key(0)
+
+
+def test_scales_in_steps_are_equally_likely():
+    from smalti.data.augment import ScaledCrop
+
+    crop = ScaledCrop((0.5, 2.0), (8, 8), 0.25)
+    torch.manual_seed(0)
+    found = torch.tensor([crop._factor() for _ in range(7000)])
+    values, counts = found.unique(return_counts=True)
+    torch.testing.assert_close(values, torch.arange(0.5, 2.01, 0.25))
+    assert counts.min() > 850  # of 1000 expected; five standard deviations are 146
+
+
+def test_a_bad_step_is_named():
+    with pytest.raises(ValueError, match="scale_step must be above 0"):
+        Augmentation(AugmentationRecipe(scale_step=0.0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_padding_is_marked_where_no_picture_is(seed):
+    sample = dataclasses.replace(coordinates((20, 30)), image=Image(torch.full((3, 20, 30), 9, dtype=torch.uint8)))
+    found = Augmentation(AugmentationRecipe(scale=(0.5, 0.9), flip_horizontal=0.5, flip_vertical=0.5))(sample, seed)
+    assert found.padding is not None
+    assert torch.equal(found.padding.as_subclass(Tensor) == 1, found.image[0].as_subclass(Tensor) == 0)
+    assert Augmentation(STILL)(sample, seed).padding is None

@@ -162,3 +162,31 @@ def test_pixel_counts(tmp_path, monkeypatch):
     assert pixel_counts(CachedDataset(dataset)) == tuple(expected[:3])
     monkeypatch.setattr(type(dataset), "read", lambda self, index: pytest.fail("counted again"))
     assert pixel_counts(dataset) == tuple(expected[:3])
+
+
+def test_padding_of_every_step_adds_up():
+    """By the crop's canvas, by the network's stride and by the batch's largest picture."""
+    from torchvision.tv_tensors import Mask
+
+    cut = make((20, 30))
+    padding = torch.zeros(20, 30, dtype=torch.uint8)
+    padding[:, :5] = 1
+    cut = Sample(image=cut.image, semantic=cut.semantic, padding=Mask(padding))
+    fitted, frame = fit_sample(cut, InputPolicy(), 16)
+    other, other_frame = fit_sample(make((64, 32)), InputPolicy(), 16)
+    batch = collate([fitted, other], [frame, other_frame], frozenset({"semantic", "padding"}))
+    expected = torch.ones(64, 32, dtype=torch.bool)
+    expected[:20, 5:30] = False
+    assert torch.equal(batch.targets.padding[0], expected)
+    assert not batch.targets.padding[1].any()
+    assert collate([fitted], [frame], SEMANTIC).targets.padding is None
+
+
+def test_stretching_stretches_the_padding():
+    from torchvision.tv_tensors import Mask
+
+    padding = Mask(torch.tensor([[0, 1], [0, 1]], dtype=torch.uint8).repeat_interleave(8, 0).repeat_interleave(8, 1))
+    sample = Sample(image=make((16, 16)).image, padding=padding)
+    fitted, _ = fit_sample(sample, STRETCH, 16)
+    assert fitted.padding.as_subclass(Tensor)[:, 24:].all()
+    assert not fitted.padding.as_subclass(Tensor)[:, :24].any()

@@ -205,3 +205,38 @@ def test_instance_ids(tmp_path):
     root = write_folder(tmp_path, FolderShape(instances=True))
     ids = opened(root).read(0).instance_ids
     assert ids.flatten().tolist() == list(range(SIZE[0] * SIZE[1]))
+
+
+@pytest.mark.parametrize("name", ["training", "Train", "valid"])
+def test_folders_that_look_like_splits_are_not_mixed(tmp_path, name):
+    root = write_folder(tmp_path)
+    (root / "images" / name).mkdir()
+    with pytest.raises(DataError, match=f"is the folder {name} a split"):
+        open_dataset("folder", root=root, split="train", options={})
+
+
+def test_one_class_is_nothing_to_learn(tmp_path):
+    root = write_folder(tmp_path, FolderShape(values=(0,), table=None))
+    with pytest.raises(DataError, match="which is one class"):
+        open_dataset("folder", root=root, split="train", options={})
+
+
+def test_names_written_in_two_ways_are_paired(tmp_path):
+    root = write_folder(tmp_path, FolderShape(stems=("caf\u00e9", "b", "c", "d")))
+    (root / "masks" / "caf\u00e9.png").rename(root / "masks" / "cafe\u0301.png")
+    assert len(open_dataset("folder", root=root, split="all", options={})) == 4
+
+
+def test_links_to_folders_are_followed(tmp_path):
+    root = write_folder(tmp_path / "real")
+    (tmp_path / "linked" / "images").mkdir(parents=True)
+    (tmp_path / "linked" / "masks").symlink_to(root / "masks")
+    (tmp_path / "linked" / "labels.json").symlink_to(root / "labels.json")
+    for split in ("train", "val"):
+        (tmp_path / "linked" / "images" / split).mkdir()
+    (tmp_path / "linked" / "images" / "train").rmdir()
+    (tmp_path / "linked" / "images" / "train").symlink_to(root / "images")
+    (tmp_path / "linked" / "masks").unlink()
+    (tmp_path / "linked" / "masks").mkdir()
+    (tmp_path / "linked" / "masks" / "train").symlink_to(root / "masks")
+    assert len(open_dataset("folder", root=tmp_path / "linked", split="train", options={})) == 10

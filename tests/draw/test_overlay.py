@@ -49,8 +49,6 @@ def test_index_pngs_hold_the_files_own_ids(tmp_path):
         assert image.mode == "P"
         assert np.array(image).tolist() == [[7, 40, 11]]
         assert np.array(image.convert("RGB"))[0, 1].tolist() == [4, 5, 6]
-    with pytest.raises(ValueError, match="8-bit"):
-        save_index_png(np.zeros((1, 1), np.uint8), LabelSet(names=("a",), ids=(300,)), tmp_path / "m.png")
 
 
 def test_legend_names_what_occurs_the_largest_first():
@@ -90,3 +88,10 @@ def test_legends_never_cut_a_text(size, classes, monkeypatch):
         assert isinstance(font, ImageFont.FreeTypeFont)
         assert x + font.getlength(words) <= width + 1
         assert y + font.size / 2 <= height + 1
+
+
+def test_wide_ids_are_written_with_16_bits(tmp_path):
+    labels = LabelSet(names=("a", "b"), ids=(7, 3000))
+    save_index_png(np.array([[0, 1, 255]], np.uint8), labels, tmp_path / "wide.png")
+    with Image.open(tmp_path / "wide.png") as image:
+        assert np.asarray(image).tolist() == [[7, 3000, 255]]

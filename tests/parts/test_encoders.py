@@ -1,9 +1,9 @@
+import huggingface_hub
 import pytest
 import safetensors.torch
 import timm
 import torch
 
-from smalti.parts.encoders import imagenet
 from smalti.parts.encoders.imagenet import WeightsNotFoundError, local_imagenet_weights, read_tensors
 from smalti.parts.encoders.timm_encoder import TimmEncoder
 
@@ -87,7 +87,6 @@ def test_the_hub_is_asked_when_it_answers(monkeypatch):
 
     monkeypatch.delenv("SMALTI_WEIGHTS", raising=False)
     monkeypatch.setattr("smalti.parts.encoders.timm_encoder.get_session", Session)
-    monkeypatch.setattr("smalti.parts.encoders.timm_encoder._network_errors", lambda: ())
     monkeypatch.setattr(timm, "create_model", create)
     TimmEncoder("resnet18", weights="imagenet")
     assert asked["pretrained"] is True
@@ -121,4 +120,32 @@ def test_files_that_would_run_code_are_refused(tmp_path):
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"x": Evil()}))
     with pytest.raises(ValueError, match="cannot be read as weights"):
         read_tensors(tmp_path / "evil.pth")
-    assert imagenet.SUFFIXES[0] == ".safetensors"
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "swin_tiny_patch4_window7_224"])
+def test_a_pyramid_with_fewer_maps_says_what_to_do(name):
+    with pytest.raises(ValueError, match=r"no feature pyramid of 5 maps.*config\.widths"):
+        TimmEncoder(name, taps=5)
+    assert len(TimmEncoder("convnext_atto", taps=4).channels) == 4
+
+
+def test_networks_that_begin_at_full_size_are_no_vgg():
+    encoder = TimmEncoder("dla34", taps=4)
+    maps = encoder(torch.zeros(1, 3, 64, 96))
+    assert [m.shape[1] for m in maps] == list(encoder.channels)
+    assert [64 // m.shape[2] for m in maps] == list(encoder.reductions)
+
+
+def test_weights_of_an_earlier_download_do_without_the_hub(monkeypatch):
+    monkeypatch.setattr("smalti.parts.encoders.timm_encoder._hub_answers", lambda: False)
+    seen = []
+
+    def create(name, **options):
+        seen.append((options["pretrained"], huggingface_hub.constants.HF_HUB_OFFLINE))
+        return made(name, pretrained=False, **{k: v for k, v in options.items() if k != "pretrained"})
+
+    made = timm.create_model
+    monkeypatch.setattr(timm, "create_model", create)
+    TimmEncoder("resnet18", weights="imagenet")
+    assert seen == [(True, True)]
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE

@@ -7,7 +7,8 @@ from PIL import Image
 
 import smalti
 from smalti import create_model
-from smalti.predict.folder import find_pictures, predict_files
+from smalti.predict.folder import find_files, predict_files
+from smalti.predict.pictures import as_tensor
 from smalti.predict.predictor import Predictor
 from smalti.recipe import InputPolicy
 
@@ -99,7 +100,7 @@ def test_one_bad_file_never_stops_the_rest(predictor, picture, tmp_path, monkeyp
     (folder / "empty.png").write_bytes(b"")
     (folder / "notes.txt").write_text("no picture")
     monkeypatch.setattr("smalti.predict.folder.load", lambda _: predictor)
-    files = find_pictures([folder])
+    files = find_files([folder], tmp_path / "out")
     assert len(files) == 4
     failed = predict_files(tmp_path, files, tmp_path / "out", "both")
     assert len(failed) == 2
@@ -114,6 +115,35 @@ def test_one_bad_file_never_stops_the_rest(predictor, picture, tmp_path, monkeyp
 
 def test_paths_without_pictures(tmp_path):
     with pytest.raises(ValueError, match="no pictures"):
-        find_pictures([tmp_path])
+        find_files([tmp_path], tmp_path / "out")
     with pytest.raises(ValueError, match="no such picture"):
-        find_pictures([tmp_path / "x.png"])
+        find_files([tmp_path / "x.png"], tmp_path / "out")
+
+
+def test_answers_never_replace_pictures(predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr("smalti.predict.folder.load", lambda _: predictor)
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(photo)
+    before = photo.read_bytes()
+    with pytest.raises(ValueError, match="would replace a picture"):
+        predict_files(tmp_path, find_files([photo], tmp_path), tmp_path, "both")
+    assert photo.read_bytes() == before
+
+
+def test_answers_are_not_segmented_again(predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr("smalti.predict.folder.load", lambda _: predictor)
+    out = tmp_path / "in" / "answers"
+    out.parent.mkdir()
+    for name in ("a.png", "a_overlay.png", "._a.png"):
+        Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(out.parent / name)
+    for _ in range(2):
+        files = find_files([out.parent], out)
+        assert [f.name for f in files] == ["a.png", "a_overlay.png"]
+        assert predict_files(tmp_path, files, out, "both") == []
+    assert len(list(out.iterdir())) == 4  # neither overlay took the place of the other's mask
+
+
+def test_a_pil_image_is_read_as_its_file_would_be(tmp_path):
+    deep = Image.fromarray((np.arange(600).reshape(20, 30) * 100).astype(np.uint16))
+    deep.save(tmp_path / "deep.png")
+    assert torch.equal(as_tensor(deep), as_tensor(tmp_path / "deep.png"))

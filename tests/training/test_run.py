@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -11,14 +12,16 @@ from PIL import Image
 from torch import nn
 
 from smalti import checkpoint
-from smalti.models.create import find_recipe
+from smalti.labels import CAMVID
+from smalti.models.create import build, find_recipe
 from smalti.models.sis_cnn import SisCnn
 from smalti.settings import override
 from smalti.training import callbacks
 from smalti.training.callbacks import COLUMNS, HISTORY, STATE, read_history
 from smalti.training.datamodule import EpochSampler
 from smalti.training.optimise import build_optimizer, learning_rate_factor
-from smalti.training.run import Reporting, run
+from smalti.training.run import Reporting, open_splits, run
+from smalti.training.task import SegmentationTask
 
 TINY = {
     "weights": None,
@@ -185,7 +188,8 @@ def test_an_unknown_monitor_is_named(tiny, quiet, tmp_path):
 def test_accumulation_equals_one_large_batch(tiny, quiet, tmp_path):
     """Without batch normalisation's running state: two halves of a batch give the gradient of the whole."""
     plain = {"training__ema": None, "training__clip": None, "training__epochs": 1, "training__steps_per_epoch": 1,
-             "training__optimizer": "sgd", "config__semantic_loss__lovasz": 0.0,
+             "training__optimizer": "sgd", "training__learning_rate": 1.0, "training__encoder_learning_rate": 1.0,
+             "training__precision": "float32", "training__warmup": 0, "config__semantic_loss__lovasz": 0.0,
              "augmentation__scale": (1.0, 1.0)}  # fmt: skip
 
     class Still(SisCnn):
@@ -203,8 +207,13 @@ def test_accumulation_equals_one_large_batch(tiny, quiet, tmp_path):
             changes = {**plain, "training__batch": batch, "training__accumulate": accumulate}
             run(tiny(**changes), out, reporting=quiet[0])
         results.append(tensors(out / "last.safetensors"))
+    # At a rate of 1 the weights moved by the gradient itself: a wrong factor would show.
+    lightning.seed_everything(0, verbose=False)
+    started = build(SisCnn, tiny(**plain).config, CAMVID, None).state_dict()
+    moved = max(float((results[0][name] - started[name]).abs().max()) for name in results[0])
+    assert moved > 0.05
     for name in results[0]:
-        torch.testing.assert_close(results[0][name], results[1][name], atol=2e-3, rtol=2e-2)
+        torch.testing.assert_close(results[0][name], results[1][name], atol=2e-2 * moved, rtol=0)
 
 
 def test_the_stream_shows_every_picture_equally_often():
@@ -295,3 +304,70 @@ def write_folder(root):
     for k in range(8):
         Image.fromarray(generator.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(root / "images" / f"{k}.png")
         Image.fromarray(generator.integers(0, 2, (64, 96), dtype=np.uint8)).save(root / "masks" / f"{k}.png")
+
+
+def test_stopped_in_the_first_epoch_it_begins_anew(tiny, quiet, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    recipe, out = tiny(), tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("smalti.training.task.SegmentationTask.training_step", stop)
+        assert not run(recipe, out, reporting=quiet[0])
+    assert "--resume begins the first epoch anew" in quiet[1][-1]
+    assert (out / "last.safetensors").is_file()
+    assert run(recipe, out, resume=True, reporting=quiet[0])
+    run(recipe, tmp_path / "other", reporting=quiet[0])
+    assert_equal(tensors(out / "last.safetensors"), tensors(tmp_path / "other" / "last.safetensors"))
+
+
+def test_pictures_are_learned_at_the_scale_they_are_predicted_at(tiny):
+    train, validation = open_splits(tiny(input__size=(32, 48)))
+    assert train.read(0).size == (32, 48)
+    assert validation.read(0).size == (64, 96)
+    assert train.content_key(0) != open_splits(tiny())[0].content_key(0)
+
+
+def test_large_pictures_come_with_advice(tiny, quiet, tmp_path, monkeypatch):
+    monkeypatch.setattr("smalti.training.run.MANY_PIXELS", 100)
+    run(tiny(augmentation__crop=None), tmp_path / "run", reporting=quiet[0])
+    assert any("--set input.size=HEIGHT,WIDTH makes pictures smaller" in line for line in quiet[1])
+
+
+def test_a_loss_is_the_better_the_lower(tiny, quiet, tmp_path):
+    """The validation loss of the second epoch is made worse: the first one's weights stay the best."""
+    out = tmp_path / "run"
+    changes = {"training__monitor": "validation_loss", "training__epochs": 2, "training__learning_rate": 1e-6}
+    real = SegmentationTask.on_validation_epoch_end
+
+    def worse(task):
+        real(task)
+        task.metrics["validation_loss"] += task.current_epoch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SegmentationTask, "on_validation_epoch_end", worse)
+        run(tiny(**changes), out, reporting=quiet[0])
+    assert checkpoint.load(out)[1].epoch == 1
+
+
+def test_other_classes_are_not_resumed(tiny, quiet, tmp_path):
+    out = tmp_path / "run"
+    run(tiny(), out, reporting=quiet[0])
+    table = json.loads((out / "labels.json").read_text())
+    table["classes"][0]["name"] = "heaven"
+    (out / "labels.json").write_text(json.dumps(table))
+    with pytest.raises(ValueError, match="was trained with other classes"):
+        run(tiny(), out, resume=True, reporting=quiet[0])
+    assert "heaven" in (out / "labels.json").read_text()
+
+
+@pytest.mark.parametrize("key", ["epochs", "batch", "accumulate", "learning_rate", "steps"])
+def test_numbers_that_make_no_training_are_named(tiny, key):
+    with pytest.raises(ValueError, match=f"training.{key} must be"):
+        tiny(**{f"training__{key}": -1})
+
+
+def test_a_batch_of_one_says_what_to_do(tiny, quiet, tmp_path):
+    changes = {"training__batch": 1, "config__context": "pyramid_pooling"}
+    with pytest.raises(ValueError, match="set training.batch=2 or more"):
+        run(tiny(**changes), tmp_path / "run", reporting=quiet[0])

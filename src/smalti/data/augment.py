@@ -5,6 +5,7 @@ the original first, so that only pixels that are kept are resized and recoloured
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ class Augmentation:
         low, high = recipe.scale
         if not 0 < low <= high:
             raise ValueError(f"augmentation.scale must be two numbers, 0 < low <= high, got {recipe.scale}")
+        if recipe.scale_step is not None and recipe.scale_step <= 0:
+            raise ValueError(f"augmentation.scale_step must be above 0, got {recipe.scale_step}")
         self.recipe = recipe
         jitter = {"brightness": recipe.brightness, "contrast": recipe.contrast, "saturation": recipe.saturation,
                   "hue": recipe.hue}  # fmt: skip
@@ -43,7 +46,7 @@ class Augmentation:
         size = self.recipe.crop or sample.size
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(generator_seed)
-            sample = ScaledCrop(self.recipe.scale, size)(sample)
+            sample = ScaledCrop(self.recipe.scale, size, self.recipe.scale_step)(sample)
             if self.appearance is not None:
                 sample = self.appearance(sample)
             return _place(sample, size)
@@ -52,16 +55,21 @@ class Augmentation:
 class ScaledCrop(v2.Transform):
     """A random window of the sample, scaled by a random factor to at most `size`; what is smaller stays smaller."""
 
-    def __init__(self, scale: tuple[float, float], size: Size) -> None:
-        """`scale`: the factor is drawn log-uniformly between these."""
+    def __init__(self, scale: tuple[float, float], size: Size, step: float | None = None) -> None:
+        """`scale`: the factor is drawn log-uniformly between these, or from first to last in steps of `step`."""
         super().__init__()
-        self.scale, self.size = scale, size
+        self.scale, self.size, self.step = scale, size, step
+
+    def _factor(self) -> float:
+        low, high = self.scale
+        if self.step is None:
+            return math.exp(math.log(low) + math.log(high / low) * float(torch.rand(())))
+        return low + self.step * int(torch.randint(math.floor((high - low) / self.step + 1e-9) + 1, ()))
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draws factor and place; torchvision calls this once for all tensors of a sample."""
         image = next(value for value in flat_inputs if isinstance(value, Image))
-        low, high = (math.log(bound) for bound in self.scale)
-        factor = math.exp(low + (high - low) * float(torch.rand(())))
+        factor = self._factor()
         (top, rows, height), (left, columns, width) = (
             _window(int(length), wanted, factor) for length, wanted in zip(image.shape[-2:], self.size, strict=True)
         )
@@ -110,16 +118,26 @@ def resize_labels(labels: Maps, size: Size) -> Maps:
 
 
 def _place(sample: Sample, size: Size) -> Sample:
-    """Puts a smaller sample at a random place of `size`; around it are picture 0, label 255, instance 0."""
+    """Puts a smaller sample at a random place of `size`."""
     if sample.size == tuple(size):
         return sample
     top, left = (int(torch.randint(all_ - own + 1, ())) for all_, own in zip(size, sample.size, strict=True))
-    semantic, ids = sample.semantic, sample.instance_ids
-    return Sample(
-        image=Image(paste(sample.image, size, (top, left), 0)),
-        semantic=None if semantic is None else Mask(paste(semantic, size, (top, left), IGNORED)),
-        instance_ids=None if ids is None else Mask(paste(ids, size, (top, left), 0)),
-        name=sample.name,
+    return paste_sample(sample, size, (top, left))
+
+
+def paste_sample(sample: Sample, size: Size, corner: tuple[int, int]) -> Sample:
+    """A sample at a place of a larger canvas; around it are picture 0, label 255, instance 0, and padding."""
+    if sample.size == tuple(size):
+        return sample
+    inside = Mask(torch.zeros(sample.size, dtype=torch.uint8)) if sample.padding is None else sample.padding
+    fills = {"semantic": IGNORED, "instance_ids": 0}
+    truths = {name: Mask(paste(getattr(sample, name), size, corner, fill))
+              for name, fill in fills.items() if getattr(sample, name) is not None}  # fmt: skip
+    return replace(
+        sample,
+        image=Image(paste(sample.image, size, corner, 0)),
+        padding=Mask(paste(inside, size, corner, 1)),
+        **truths,
     )
 
 

@@ -5,12 +5,10 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torchvision.tv_tensors import Image, Mask
 
-from smalti.containers import Batch, Frame, Sample, Size
-from smalti.data.augment import paste
+from smalti.containers import Batch, Frame, Sample
+from smalti.data.augment import paste_sample
 from smalti.data.derive import derive_targets
-from smalti.labels import IGNORED
 
 
 def collate(samples: Sequence[Sample], frames: Sequence[Frame] | None, needs: frozenset[str]) -> Batch:
@@ -28,22 +26,10 @@ def collate(samples: Sequence[Sample], frames: Sequence[Frame] | None, needs: fr
         raise ValueError(f"the pictures of a batch must have the same number of channels, got {channels}")
     size = (max(s.size[0] for s in samples), max(s.size[1] for s in samples))
     frames = [Frame.whole(s.size) for s in samples] if frames is None else frames
-    padded = [_padded(sample, size) for sample in samples]
+    padded = [paste_sample(sample, size, (0, 0)) for sample in samples]
     return Batch(
         images=torch.stack([sample.image.as_subclass(Tensor) for sample in padded]),
         targets=derive_targets(padded, needs),
         frames=tuple(replace(frame, padded=size) for frame in frames),
         names=tuple(sample.name for sample in samples),
-    )
-
-
-def _padded(sample: Sample, size: Size) -> Sample:
-    if sample.size == size:
-        return sample
-    semantic, ids = sample.semantic, sample.instance_ids
-    return replace(
-        sample,
-        image=Image(paste(sample.image, size, (0, 0), 0)),
-        semantic=None if semantic is None else Mask(paste(semantic, size, (0, 0), IGNORED)),
-        instance_ids=None if ids is None else Mask(paste(ids, size, (0, 0), 0)),
     )

@@ -1,7 +1,8 @@
 """Decoded samples on the disk, so that each picture is decoded once and not in every epoch.
 
-One safetensors file for each sample, memory-mapped when read, named by the content it was made of: a changed source
-file has a new name. Several processes may share the folder: files appear whole or not at all.
+One safetensors file for each sample, memory-mapped when read, named by the state of the files it was made of: when one
+of them is changed or moved, it is decoded again under a new name. Several processes may share the folder: files appear
+whole or not at all.
 """
 
 import contextlib
@@ -20,11 +21,11 @@ from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
 from smalti.containers import Sample
-from smalti.data.contract import DataError, Dataset
+from smalti.data.contract import DataError, Dataset, View
 from smalti.files import replacing, write_text
 
-KEEP_FREE = 2 * 2**30
-"""Bytes that caching leaves free on the disk."""
+KEEP_FREE = 0.1
+"""Share of the disk that caching leaves free."""
 _LAYOUT = b"1"  # a change of the decoding or of the files' layout needs a new number
 
 
@@ -36,7 +37,9 @@ def cache_folder() -> Path:
 
 
 def content_hash(files: Sequence[Path], *salt: bytes) -> str:
-    """Names a state of the files (path, size and time of the last change) and of what else decides about the content.
+    """Names a state of the files (path, size, times of the last change) and of what else decides about the content.
+
+    The time of the last change of the file's entry is among them: no tool can set it back.
 
     Raises:
         DataError: If a file is missing.
@@ -47,36 +50,24 @@ def content_hash(files: Sequence[Path], *salt: bytes) -> str:
             state = path.stat()
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-        digest.update(f"{path.absolute()}\0{state.st_size}\0{state.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+        times = f"{state.st_mtime_ns}\0{state.st_ctime_ns}"
+        digest.update(f"{path.absolute()}\0{state.st_size}\0{times}\0".encode("utf-8", "surrogateescape"))
     for part in salt:
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()
 
 
-class CachedDataset(Dataset):
+class CachedDataset(View):
     """The same samples, decoded only the first time; a disk that is full or read-only means one warning, no more."""
 
     def __init__(self, dataset: Dataset, folder: Path | None = None) -> None:
         """`folder` is by default `decoded` in `cache_folder()`."""
-        self.dataset = dataset
-        self.name, self.split, self.labels, self.channels = (
-            dataset.name,
-            dataset.split,
-            dataset.labels,
-            dataset.channels,
-        )
+        super().__init__(dataset)
         self.folder = folder or cache_folder() / "decoded"
         self._writing = True
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def sample_name(self, index: int) -> str:
-        """See `Dataset`."""
-        return self.dataset.sample_name(index)
-
     def content_key(self, index: int) -> str | None:
-        """See `Dataset`."""
+        """See `Dataset`; what is read does not change."""
         return self.dataset.content_key(index)
 
     def read(self, index: int) -> Sample:
@@ -98,8 +89,9 @@ class CachedDataset(Dataset):
         tensors = {k: m.as_subclass(Tensor).contiguous() for k, m in maps.items() if m is not None}
         try:
             with replacing(path) as part:
-                if shutil.disk_usage(path.parent).free < KEEP_FREE:
-                    raise OSError(f"less than {KEEP_FREE >> 30} GiB are free")
+                disk = shutil.disk_usage(path.parent)
+                if disk.free < KEEP_FREE * disk.total:
+                    raise OSError(f"less than {KEEP_FREE:.0%} of the disk are free")
                 save_file(tensors, part)
         except (OSError, SafetensorError) as error:
             self._writing = False

@@ -47,6 +47,29 @@ class Dataset(ABC):
         """Changes whenever what `read` answers may change; None = must not be cached."""
 
 
+class View(Dataset):
+    """Another data set, seen differently: a subclass changes what `read` answers, and says so in its `key`."""
+
+    key: str
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.name, self.split, self.channels = dataset.name, dataset.split, dataset.channels
+        self.labels = dataset.labels
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def sample_name(self, index: int) -> str:
+        """See `Dataset`."""
+        return self.dataset.sample_name(index)
+
+    def content_key(self, index: int) -> str | None:
+        """See `Dataset`."""
+        key = self.dataset.content_key(index)
+        return None if key is None else f"{key}-{self.key}"
+
+
 def check_split(split: str, known: Sequence[str], where: str) -> str:
     """The split, if there is such a one.
 

@@ -15,12 +15,15 @@ from torchvision.tv_tensors import Mask
 
 from smalti.containers import Sample
 from smalti.data.augment import Augmentation
-from smalti.data.contract import DataError, Dataset
+from smalti.data.contract import DataError, Dataset, View
+from smalti.data.fit import fit_sample
 from smalti.data.sets import DATASETS
 from smalti.labels import IGNORED
+from smalti.recipe import InputPolicy
 from smalti.settings import nearest, parse
 
 __all__ = [
+    "AtInputScale",
     "CountIgnored",
     "DataError",
     "Dataset",
@@ -99,25 +102,14 @@ class TrainingSet(TorchDataset[Sample]):
         return self.augmentation(self.dataset.read(index), sample_seed(self.seed, epoch, index))
 
 
-class CountIgnored(Dataset):
+class CountIgnored(View):
     """The same pictures with the ignored pixels as one more class, the last one."""
 
+    key = "ignored-counts"
+
     def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self.name, self.split, self.channels = dataset.name, dataset.split, dataset.channels
+        super().__init__(dataset)
         self.labels = dataset.labels.with_ignored_as_class()
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def sample_name(self, index: int) -> str:
-        """See `Dataset`."""
-        return self.dataset.sample_name(index)
-
-    def content_key(self, index: int) -> str | None:
-        """See `Dataset`."""
-        key = self.dataset.content_key(index)
-        return None if key is None else f"{key}-ignored-counts"
 
     def read(self, index: int) -> Sample:
         """See `Dataset`."""
@@ -129,16 +121,27 @@ class CountIgnored(Dataset):
         return replace(sample, semantic=Mask(counted))
 
 
-class WithMirrorImages(Dataset):
+class AtInputScale(View):
+    """Picture and truth scaled as the network will get them, where its input policy scales without distorting."""
+
+    def __init__(self, dataset: Dataset, policy: InputPolicy) -> None:
+        """`policy` has `fit="pad"` and a size."""
+        super().__init__(dataset)
+        assert policy.fit == "pad"
+        assert policy.size is not None
+        self.policy = policy
+        self.key = f"longer-side-{max(policy.size)}"
+
+    def read(self, index: int) -> Sample:
+        """See `Dataset`."""
+        return fit_sample(self.dataset.read(index), self.policy, stride=1)[0]
+
+
+class WithMirrorImages(View):
     """Each picture, its horizontal and its vertical mirror image: three samples (SIS-CNN's set, spec 2.4).
 
     # PAPER: SIS-CNN makes 1,101 training samples of CamVid's 367 in this way.
     """
-
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self.name, self.split, self.channels = dataset.name, dataset.split, dataset.channels
-        self.labels = dataset.labels
 
     def __len__(self) -> int:
         return 3 * len(self.dataset)

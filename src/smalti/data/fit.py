@@ -7,8 +7,7 @@ from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
 from smalti.containers import Frame, Sample, Size
-from smalti.data.augment import paste, resize_labels, resize_picture
-from smalti.labels import IGNORED
+from smalti.data.augment import paste, paste_sample, resize_labels, resize_picture
 from smalti.recipe import InputPolicy
 
 
@@ -21,20 +20,20 @@ def fit_picture(
     is bilinear without antialias (spec 0).
     """
     frame = frame_of((int(image.shape[-2]), int(image.shape[-1])), policy, stride)
-    return _fitted(image, frame, is_labels=False, fill=0), frame
+    resized = _resized(image, frame, is_labels=False)
+    return resized if tuple(resized.shape[-2:]) == frame.padded else paste(resized, frame.padded, (0, 0), 0), frame
 
 
 def fit_sample(sample: Sample, policy: InputPolicy, stride: int) -> tuple[Sample, Frame]:
     """Picture and truth; labels are resized to the nearest pixel, and padded with 255, instance ids with 0."""
-    image, frame = fit_picture(sample.image, policy, stride)
-    semantic, ids = sample.semantic, sample.instance_ids
-    fitted = replace(
-        sample,
-        image=Image(image),
-        semantic=None if semantic is None else Mask(_fitted(semantic, frame, is_labels=True, fill=IGNORED)),
-        instance_ids=None if ids is None else Mask(_fitted(ids, frame, is_labels=True, fill=0)),
+    frame = frame_of(sample.size, policy, stride)
+    image = Image(_resized(sample.image, frame, is_labels=False))
+    semantic, ids, padding = (
+        None if m is None else Mask(_resized(m, frame, is_labels=True))
+        for m in (sample.semantic, sample.instance_ids, sample.padding)
     )
-    return fitted, frame
+    resized = replace(sample, image=image, semantic=semantic, instance_ids=ids, padding=padding)
+    return paste_sample(resized, frame.padded, (0, 0)), frame
 
 
 def frame_of(original: Size, policy: InputPolicy, stride: int) -> Frame:
@@ -50,15 +49,13 @@ def frame_of(original: Size, policy: InputPolicy, stride: int) -> Frame:
     return Frame(original=original, resized=resized, padded=padded, cropped=policy.fit == "crop")
 
 
-def _fitted(
-    maps: Shaped[Tensor, "*leading height width"], frame: Frame, *, is_labels: bool, fill: int
+def _resized(
+    maps: Shaped[Tensor, "*leading height width"], frame: Frame, *, is_labels: bool
 ) -> Shaped[Tensor, "*leading height_ width_"]:
     plain = maps.as_subclass(Tensor)
     if frame.cropped:
-        plain = _centre(plain, frame.resized)
-    else:
-        plain = resize_labels(plain, frame.resized) if is_labels else resize_picture(plain, frame.resized)
-    return plain if tuple(plain.shape[-2:]) == frame.padded else paste(plain, frame.padded, (0, 0), fill)
+        return _centre(plain, frame.resized)
+    return resize_labels(plain, frame.resized) if is_labels else resize_picture(plain, frame.resized)
 
 
 def _centre(maps: Tensor, size: Size) -> Tensor:

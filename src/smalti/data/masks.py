@@ -70,9 +70,10 @@ def find_labels(masks: Sequence[Path]) -> LabelSet:
 
 def _index_table(values: set[int], palette: dict[int, Color]) -> LabelSet:
     ids = sorted(values - {IGNORED})
-    if len(ids) < 2 and IGNORED in values:
+    if len(ids) < 2:
         raise DataError(
-            f"the masks hold only the values {sorted(values)}, and 255 means ignored: if 255 is a class, say so in "
+            f"the masks hold only the values {sorted(values)} (255 means ignored), which is one class, and there is "
+            "nothing to learn. If 255 is a class, or a class is missing here by chance, name all classes in "
             'labels.json: {"classes": [{"id": 0, "name": "background"}, {"id": 255, "name": "object"}], '
             '"ignored_ids": []}'
         )
@@ -87,6 +88,8 @@ def _index_table(values: set[int], palette: dict[int, Color]) -> LabelSet:
 
 def _table_of_colors(codes: set[int]) -> LabelSet:
     ordered = sorted(codes)
+    if len(ordered) < 2:
+        raise DataError("the masks hold one colour only: there is nothing to learn; name all classes in labels.json")
     return LabelSet(
         names=tuple(f"class_{code:06x}" for code in ordered),
         colors=tuple((code >> 16, code >> 8 & 255, code & 255) for code in ordered),

@@ -1,6 +1,7 @@
 """Decoding: picture files to RGB tensors, mask files to arrays of values."""
 
 import io
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,16 @@ T = TypeVar("T")
 Mask = Integer[np.ndarray, "height width"] | UInt8[np.ndarray, "height width rgb"]
 
 
+def find_pictures(folder: Path) -> list[Path]:
+    """Every picture file below a folder, in order; hidden ones (macOS' ._ twins) are passed over, links followed."""
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = (Path(place) / name for name in names if not name.startswith("."))
+        found += [path for path in paths if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
+    return sorted(found)
+
+
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[Tensor, "3 height width"]:
     """A picture file as 8-bit RGB, turned upright by its EXIF note.
 
@@ -33,7 +44,7 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[Tensor, "3 h
     Raises:
         DataError: If it is missing, empty, cut off, too large or no picture; names the file.
     """
-    return _decoded(_content(path), str(path), max_pixels, _to_rgb)
+    return _decoded(_content(path), str(path), max_pixels, to_rgb)
 
 
 def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> UInt8[Tensor, "3 height width"]:
@@ -42,7 +53,7 @@ def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> UInt8[Tensor
     Raises:
         DataError: If they are empty, cut off, too large or no picture.
     """
-    return _decoded(content, "the picture", max_pixels, _to_rgb)
+    return _decoded(content, "the picture", max_pixels, to_rgb)
 
 
 def read_mask(path: Path) -> Mask:
@@ -105,7 +116,12 @@ def _short(error: Exception) -> str:
     return text or type(error).__name__
 
 
-def _to_rgb(image: Image.Image) -> Tensor:
+def to_rgb(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
+    """An opened picture as `read_picture` answers it.
+
+    Raises:
+        DataError: If it has floating-point values, or more than 16 bits.
+    """
     if image.getexif().get(_ORIENTATION, 1) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode == "F":

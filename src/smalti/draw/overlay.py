@@ -52,18 +52,17 @@ def error_map(picture: Picture, truth: Labels, prediction: Labels) -> Picture:
 def save_index_png(labels: Labels, label_set: LabelSet, path: Path) -> None:
     """Writes a palette PNG whose values are the label set's file ids, so that it can be read as a mask again.
 
-    Pixels without a class get the first of `ignored_ids` (255 if there is none).
-
-    Raises:
-        ValueError: If a class has an id above 255, which a palette PNG cannot hold.
+    Pixels without a class get the first of `ignored_ids` (255 if there is none). Where a value is above 255 it is a
+    16-bit PNG without colours.
     """
-    if max(label_set.ids) > 255:
-        raise ValueError(f"class ids up to {max(label_set.ids)} do not fit into an 8-bit mask; use ids from 0 to 255")
     hole = label_set.ignored_ids[0] if label_set.ignored_ids else IGNORED
-    values, colors = np.full(256, hole, np.uint8), np.zeros((256, 3), np.uint8)
+    wide = max(*label_set.ids, hole) > 255
+    values = np.full(256, hole, np.uint16 if wide else np.uint8)
     values[: len(label_set)] = label_set.ids
-    colors[list(label_set.ids)] = label_set.colors
     image = Image.fromarray(values[labels])
-    image.putpalette(colors.tobytes())
+    if not wide:
+        colors = np.zeros((256, 3), np.uint8)
+        colors[list(label_set.ids)] = label_set.colors
+        image.putpalette(colors.tobytes())
     with replacing(path) as part:
         image.save(part, format="PNG")

@@ -1,5 +1,6 @@
 """Files in, files out: pictures and folders of pictures to masks and overlays on disk."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,15 +8,17 @@ import numpy as np
 from PIL import Image
 
 from smalti.containers import Predictions
-from smalti.data.pictures import PICTURE_SUFFIXES, read_picture
+from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures, read_picture
 from smalti.draw.legend import with_legend
 from smalti.draw.overlay import overlay, save_index_png
 from smalti.files import replacing
 from smalti.predict.predictor import Predictor, load
 
+OVERLAY = "_overlay"
 
-def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """The pictures meant: files as named, folders by everything below them that looks like a picture.
+
+def find_files(paths: Sequence[Path], out: Path) -> list[Path]:
+    """The pictures meant: files as named, folders by everything below them that is a picture and no answer in `out`.
 
     Raises:
         ValueError: If a path does not exist, or a folder has no picture.
@@ -23,7 +26,9 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
+            answers = out.resolve()
+            inside = [p for p in find_pictures(path)
+                      if answers == path.resolve() or answers not in p.resolve().parents]  # fmt: skip
             if not inside:
                 raise ValueError(f"{path}: no pictures in this folder ({', '.join(sorted(PICTURE_SUFFIXES))})")
             found += inside
@@ -48,11 +53,16 @@ def predict_files(
 
     Returns:
         What went wrong, a line a file.
+
+    Raises:
+        ValueError: If an answer would replace one of the pictures, or there is no model.
     """
+    names = _unique_names(files)
+    _check_targets(files, names, out)
     predictor = load(model)
     out.mkdir(parents=True, exist_ok=True)
     failed = []
-    for done, (file, name) in enumerate(zip(files, _unique_names(files), strict=True), start=1):
+    for done, (file, name) in enumerate(zip(files, names, strict=True), start=1):
         try:
             _predict_file(predictor, file, out / name, show)
         except ValueError as error:
@@ -64,15 +74,26 @@ def predict_files(
 
 def _unique_names(files: Sequence[Path]) -> list[str]:
     """File stems; where two are equal, with the folder's name before, then with a number behind."""
-    stems = [f.stem for f in files]
+    stems = Counter(file.stem for file in files)
     names: list[str] = []
+    taken: set[str] = set()
     for file in files:
-        name = file.stem if stems.count(file.stem) == 1 else f"{file.parent.name}_{file.stem}"
-        taken, number = name, 2
-        while taken in names:
-            taken, number = f"{name}_{number}", number + 1
-        names.append(taken)
+        wanted = file.stem if stems[file.stem] == 1 else f"{file.parent.name}_{file.stem}"
+        name, number = wanted, 2
+        while {name, f"{name}{OVERLAY}"} & taken:
+            name, number = f"{wanted}_{number}", number + 1
+        names.append(name)
+        taken |= {name, f"{name}{OVERLAY}"}
     return names
+
+
+def _check_targets(files: Sequence[Path], names: Sequence[str], out: Path) -> None:
+    pictures = {file.resolve() for file in files}
+    for name in names:
+        for target in (out / f"{name}.png", out / f"{name}{OVERLAY}.png"):
+            if target.resolve() in pictures:
+                raise ValueError(f"the answer {target} would replace a picture that is to be segmented: choose another "
+                                 "folder with --out")  # fmt: skip
 
 
 def _predict_file(predictor: Predictor, file: Path, answer_path: Path, show: str) -> None:
@@ -82,7 +103,7 @@ def _predict_file(predictor: Predictor, file: Path, answer_path: Path, show: str
         assert answer.semantic is not None
         save_index_png(answer.semantic.cpu().numpy(), answer.labels, answer_path.with_name(f"{answer_path.name}.png"))
     if show in ("overlay", "both"):
-        target = answer_path.with_name(f"{answer_path.name}_overlay.png")
+        target = answer_path.with_name(f"{answer_path.name}{OVERLAY}.png")
         with replacing(target) as part:
             Image.fromarray(draw_answer(picture.permute(1, 2, 0).numpy(), answer)).save(part, format="PNG")
 

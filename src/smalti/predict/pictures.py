@@ -8,7 +8,7 @@ from jaxtyping import Shaped, UInt
 from PIL import Image
 from torch import Tensor
 
-from smalti.data.pictures import decode_picture, read_picture
+from smalti.data.pictures import decode_picture, read_picture, to_rgb
 
 Picture = str | Path | bytes | Image.Image | np.ndarray | Tensor
 
@@ -16,7 +16,7 @@ Picture = str | Path | bytes | Image.Image | np.ndarray | Tensor
 def as_tensor(picture: Picture) -> UInt[Tensor, "channels height width"]:
     """The picture as unsigned integers, channels first.
 
-    Files and bytes are decoded to RGB, turned upright by their EXIF note. Arrays are height x width x channels (or
+    Files, bytes and PIL images become RGB, turned upright by their EXIF note. Arrays are height x width x channels (or
     height x width, grey), tensors channels x height x width; both RGB and unsigned integers.
 
     Raises:
@@ -27,7 +27,7 @@ def as_tensor(picture: Picture) -> UInt[Tensor, "channels height width"]:
     if isinstance(picture, bytes | bytearray | memoryview):
         return decode_picture(bytes(picture))
     if isinstance(picture, Image.Image):
-        return _channels_first(np.asarray(picture.convert("RGB")))
+        return to_rgb(picture)
     if isinstance(picture, np.ndarray):
         return _channels_first(picture)
     if isinstance(picture, Tensor):

@@ -68,12 +68,17 @@ def _content(dataset: Dataset) -> Iterator[str]:
 def _draw(dataset: Dataset, path: Path) -> None:
     tiles = []
     for index in np.linspace(0, len(dataset) - 1, min(SHOWN, len(dataset))).astype(int):
-        sample = dataset.read(int(index))
+        try:
+            sample = dataset.read(int(index))
+        except ValueError:  # named among those that cannot be used
+            continue
         picture = sample.image.as_subclass(Tensor).permute(1, 2, 0).numpy()
         if sample.semantic is not None:
             labels = sample.semantic.as_subclass(Tensor).numpy()
             picture = with_legend(overlay(picture, labels, dataset.labels), labels, dataset.labels)
         tiles.append(picture)
+    if not tiles:
+        return
     width = max(t.shape[1] for t in tiles)
     padded = [np.pad(t, ((0, 8), (0, width - t.shape[1]), (0, 0)), constant_values=255) for t in tiles]
     with replacing(path) as part:

@@ -16,8 +16,8 @@ RECIPE = "sis_cnn.quick"
 PICTURES = 4
 
 
-def run_demo(out: Path, write: Callable[[str], None], bar: bool = False) -> None:
-    """Trains, measures and predicts into `out`, which is emptied if a demo was there before.
+def run_demo(out: Path, write: Callable[[str], None], bar: bool = False) -> bool:
+    """Trains, measures and predicts into `out`, which is emptied if a demo was there before; False = interrupted.
 
     Raises:
         ValueError: If `out` holds something else.
@@ -30,7 +30,8 @@ def run_demo(out: Path, write: Callable[[str], None], bar: bool = False) -> None
     marker.touch()
     write(f"1. Training {RECIPE} on procedural street scenes, from ImageNet features (about two minutes).")
     run = out / "run"
-    session.train(RECIPE, out=run, reporting=Reporting(write=write, bar=bar))
+    if not session.train(RECIPE, out=run, reporting=Reporting(write=write, bar=bar)):
+        return False
     write("2. Measuring on scenes it has not seen.")
     found = session.evaluate(run, split="test", out=out / "test")
     write(f"   mIoU {found['semantic.miou']:.3f}, pixel accuracy {found['semantic.pixel_accuracy']:.3f}")
@@ -47,3 +48,4 @@ def run_demo(out: Path, write: Callable[[str], None], bar: bool = False) -> None
     write(f"  {run / 'curves.png'}   loss and accuracy for each epoch")
     for path in sorted((out / "answers").glob("*_overlay.png")):
         write(f"  {path}")
+    return True

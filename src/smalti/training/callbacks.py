@@ -36,7 +36,7 @@ class RunFolder(Callback):
         self.rows: list[dict[str, float]] = []
         self.best = float("-inf")
         self.since_best = 0
-        self._began = 0.0
+        self._began, self._rate = 0.0, 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """What a continued run needs to know of the epochs before."""
@@ -50,6 +50,7 @@ class RunFolder(Callback):
         """Starts the clock."""
         assert isinstance(task, SegmentationTask)
         self._began = time.perf_counter()
+        self._rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         task.metrics = {}
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
@@ -61,7 +62,7 @@ class RunFolder(Callback):
             "validation_loss": task.metrics.get("validation_loss", float("nan")),
             "pixel_accuracy": task.metrics.get("semantic.pixel_accuracy", float("nan")),
             "miou": task.metrics.get("semantic.miou", float("nan")),
-            "learning_rate": max(group["lr"] for group in trainer.optimizers[0].param_groups),
+            "learning_rate": self._rate,
             "seconds": time.perf_counter() - self._began,
         }
         self.rows.append(row)
@@ -77,15 +78,14 @@ class RunFolder(Callback):
                 self.after_epoch(self.out)
 
     def _save_best(self, trainer: lightning.Trainer, task: SegmentationTask, card: checkpoint.Card) -> None:
-        value = task.metrics.get(self.recipe.training.monitor)
-        if value is None:
-            if task.metrics:
-                raise ValueError(
-                    f'training.monitor="{self.recipe.training.monitor}" is not among the metrics of a validation: '
-                    f"{', '.join(sorted(task.metrics))}"
-                )
+        if not task.metrics:
             return
-        if value > self.best:
+        monitor = self.recipe.training.monitor
+        if monitor not in task.metrics:
+            raise ValueError(f'training.monitor="{monitor}" is not among the metrics of a validation: '
+                             f"{', '.join(sorted(task.metrics))}")  # fmt: skip
+        value = task.metrics[monitor] * (-1 if monitor.endswith("loss") else 1)
+        if value > self.best:  # what could not be measured (NaN) is never better
             self.best, self.since_best = value, 0
             checkpoint.save(task.answering, card, self.out / checkpoint.BEST)
             return
@@ -110,7 +110,7 @@ class RunFolder(Callback):
             labels=task.model.labels,
             epoch=trainer.current_epoch + 1,
             steps=trainer.global_step,
-            metrics=task.metrics,
+            metrics={key: value for key, value in task.metrics.items() if not math.isnan(value)},
             version=self.version,
         )
 

@@ -16,10 +16,11 @@ from lightning.pytorch.loggers import Logger
 
 from smalti.checkpoint import BEST, LAST
 from smalti.data.cache import CachedDataset
-from smalti.data.dataset import CountIgnored, DataError, Dataset, WithMirrorImages, open_dataset
+from smalti.data.dataset import AtInputScale, CountIgnored, DataError, Dataset, WithMirrorImages, open_dataset
 from smalti.data.statistics import pixel_counts
 from smalti.files import write_text
 from smalti.hardware import best_device, uses_bfloat16
+from smalti.labels import LabelSet
 from smalti.models.contract import SegmentationModel
 from smalti.models.create import build, model_class
 from smalti.recipe import Recipe, recipe_from_json
@@ -30,6 +31,8 @@ from smalti.training.task import SegmentationTask
 
 RECIPE = "recipe.json"
 LABELS = "labels.json"
+MANY_PIXELS = 8 * 1024 * 1024
+"""Of one batch, from which on a run says how to make it smaller."""
 NOTHING_LOST = {RECIPE, LABELS}
 """What stands in the folder of a run that failed before its first epoch was saved."""
 RESUMABLE = (
@@ -61,7 +64,7 @@ def run(recipe: Recipe, out: Path, resume: bool = False, reporting: Reporting | 
         OSError: If a checkpoint could not be written; the one before survives.
     """
     reporting = reporting or Reporting()
-    _prepare_folder(recipe, out, resume)
+    resume = _prepare_folder(recipe, out, resume)
     lightning.seed_everything(recipe.training.seed, workers=True, verbose=False)
     train, validation = open_splits(recipe)
     recipe = _with_class_weights(recipe, train)
@@ -69,8 +72,12 @@ def run(recipe: Recipe, out: Path, resume: bool = False, reporting: Reporting | 
     if train.channels != model.in_channels:
         raise ValueError(f"the pictures have {train.channels} channels, the network takes {model.in_channels}: "
                          f"set config.in_channels={train.channels}")  # fmt: skip
+    if resume and LabelSet.read(out / LABELS) != train.labels:
+        raise ValueError(f"{out} was trained with other classes than the data has now (see its {LABELS}): train into "
+                         "another folder")  # fmt: skip
     write_text(out / RECIPE, json.dumps(to_json(recipe), indent=1) + "\n")
-    train.labels.write(out / LABELS)
+    write_text(out / LABELS, train.labels.to_text())
+    _warn_of_size(recipe, train, reporting.write)
     task_data = DataModule(recipe, model, train, validation)
     return _fit(model, task_data, out, reporting, resume=resume)
 
@@ -82,6 +89,8 @@ def open_splits(recipe: Recipe) -> tuple[Dataset, Dataset]:
     for split in (data.train, data.validation):
         root = None if data.root is None else Path(data.root)
         dataset = open_dataset(data.set, root=root, split=split, options=data.options)
+        if split == data.train and recipe.input.fit == "pad" and recipe.input.size is not None:
+            dataset = AtInputScale(dataset, recipe.input)
         if data.cache:
             dataset = CachedDataset(dataset)
         opened.append(CountIgnored(dataset) if data.count_ignored else dataset)
@@ -100,13 +109,28 @@ def _with_class_weights(recipe: Recipe, train: Dataset) -> Recipe:
     return dataclasses.replace(recipe, config=config)
 
 
-def _prepare_folder(recipe: Recipe, out: Path, resume: bool) -> None:
+def _warn_of_size(recipe: Recipe, train: Dataset, write: Callable[[str], None]) -> None:
+    """Large photographs in whole batches end in minutes a step, or in no memory: better said before."""
+    if recipe.augmentation.crop is not None or recipe.input.fit == "stretch":
+        return
+    height, width = train.read(0).size
+    if height * width * recipe.training.batch > MANY_PIXELS:
+        write(
+            f"note: batches of {recipe.training.batch} whole pictures of {height}x{width} need much memory and time; "
+            "--set input.size=HEIGHT,WIDTH makes pictures smaller, --set augmentation.crop=HEIGHT,WIDTH trains on parts"
+        )
+
+
+def _prepare_folder(recipe: Recipe, out: Path, resume: bool) -> bool:
+    """Whether there is a state to go on from; a run that was stopped in its first epoch begins anew."""
     if resume:
-        if not (out / STATE).is_file():
-            raise ValueError(f"{out}: no {STATE} here, nothing to resume; start without --resume")
+        if not (out / RECIPE).is_file():
+            raise ValueError(f"{out}: no {RECIPE} here, nothing to resume; start without --resume")
         _check_same(recipe, recipe_from_json(json.loads((out / RECIPE).read_text()), type(recipe.config)), out)
-    elif out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - NOTHING_LOST):
+        return (out / STATE).is_file()
+    if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - NOTHING_LOST):
         raise ValueError(f"{out} exists already: choose another folder with --out, or go on with --resume")
+    return False
 
 
 def stored_recipe(out: Path) -> Recipe:
@@ -125,7 +149,8 @@ def stored_recipe(out: Path) -> Recipe:
 def _check_same(wanted: Recipe, stored: Recipe, out: Path) -> None:
     old, new = _flat(to_json(stored)), _flat(to_json(wanted))
     for key in sorted(old.keys() | new.keys()):
-        resolved = key.startswith("config.semantic_loss.class_weights")
+        # A rule's name has become numbers when the run began.
+        resolved = key.startswith("config.semantic_loss.class_weights") and isinstance(new.get(key), str)
         if old.get(key) != new.get(key) and key not in RESUMABLE and not resolved:
             raise ValueError(f"{out} was trained with {key}={old.get(key)}, not {new.get(key)}: resume it as it was, "
                              "or train into another folder")  # fmt: skip
@@ -161,11 +186,20 @@ def _fit(model: SegmentationModel, data: DataModule, out: Path, reporting: Repor
             raise
     except DataError as error:  # from a loader's worker it comes with the worker's traceback in its text
         raise DataError(str(error).rpartition(f"{DataError.__name__}: ")[2].strip()) from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError("a batch of one picture cannot be normalised in this network's pooled maps: set "
+                         "training.batch=2 or more") from error  # fmt: skip
     if trainer.interrupted:
         folder.save_interrupted(trainer, task)
-        saved = f"{len(folder.rows)} whole epochs are saved" if folder.rows else "the weights of now are saved"
-        reporting.write(f"interrupted: {saved} in {out}; go on with --resume")
-    if not (out / BEST).is_file() and (out / LAST).is_file():
+        saved = (
+            f"{len(folder.rows)} whole epochs are saved in {out}; go on with --resume"
+            if folder.rows
+            else f"the weights of now are saved in {out}; --resume begins the first epoch anew"
+        )
+        reporting.write(f"interrupted: {saved}")
+    elif not (out / BEST).is_file():
         reporting.write(f"nothing was validated; {LAST} stands for the best")
     return not trainer.interrupted
 
@@ -175,6 +209,7 @@ def _trainer(recipe: Recipe, epochs: int, callbacks: list[Any], out: Path) -> li
     _quieten_lightning()
     return lightning.Trainer(
         accelerator="auto",
+        devices=1,  # several have not been tried yet
         max_epochs=epochs,
         precision="bf16-mixed" if uses_bfloat16(training.precision, best_device()) else "32-true",
         accumulate_grad_batches=training.accumulate,

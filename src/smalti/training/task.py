@@ -12,13 +12,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from smalti.containers import Batch
 from smalti.draw.legend import with_legend
 from smalti.draw.overlay import overlay
-from smalti.labels import LabelSet
+from smalti.labels import IGNORED, LabelSet
 from smalti.metrics.confusion import ConfusionMatrix
 from smalti.metrics.semantic import semantic_metrics
 from smalti.models.contract import SegmentationModel
 from smalti.recipe import Recipe
 from smalti.training.datamodule import ValidationBatch
 from smalti.training.optimise import build_optimizer, learning_rate_factor
+
+WIDEST_EXAMPLE = 800
+"""Pixels of one of the two pictures side by side."""
 
 
 class SegmentationTask(lightning.LightningModule):
@@ -90,14 +93,14 @@ class SegmentationTask(lightning.LightningModule):
         """Forgets the last validation."""
         self.examples = []
         self.confusion = ConfusionMatrix(len(self.model.labels))
-        self._validation_loss: list[float] = []
+        self._validation_loss: list[tuple[float, int]] = []
 
     def validation_step(self, batch: ValidationBatch, index: int) -> None:
         """Counts the answers in each picture's own pixels; keeps no logits."""
         model = self.answering.eval()
         outputs = model(batch.batch.images.contiguous(memory_format=torch.channels_last))
         terms = model.loss(outputs, batch.batch.targets)
-        self._validation_loss.append(float(torch.stack(list(terms.values())).sum()))
+        self._validation_loss.append((float(torch.stack(list(terms.values())).sum()), _counted(batch.batch)))
         answers = model.decode(outputs, batch.batch.frames)
         for picture, answer, truth in zip(batch.pictures, answers, batch.truths, strict=True):
             if answer.semantic is not None and truth is not None:
@@ -113,8 +116,9 @@ class SegmentationTask(lightning.LightningModule):
             assert isinstance(gathered, Tensor)
             counts = gathered.sum(0).cpu()
         found = semantic_metrics(counts, self.model.labels)
-        self.metrics = {k: float(v) for k, v in found.items() if isinstance(v, int | float)}
-        self.metrics["validation_loss"] = sum(self._validation_loss) / max(len(self._validation_loss), 1)
+        self.metrics = {k: float("nan") if v is None else v for k, v in found.items() if not isinstance(v, list)}
+        pixels = sum(count for _, count in self._validation_loss)
+        self.metrics["validation_loss"] = sum(loss * count for loss, count in self._validation_loss) / max(pixels, 1)
         self.log("mIoU", self.metrics["semantic.miou"], prog_bar=True, rank_zero_only=True)
         for logger in self.loggers:
             logger.log_metrics(self.metrics, step=self.global_step)
@@ -127,8 +131,16 @@ class SegmentationTask(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+def _counted(batch: Batch) -> int:
+    """How much a batch weighs in the mean validation loss: its pixels with truth."""
+    semantic = batch.targets.semantic
+    return len(batch) if semantic is None else int((semantic != IGNORED).sum())
+
+
 def draw_example(picture: Tensor, answer: Tensor, truth: Tensor, labels: LabelSet) -> np.ndarray:
     """Truth and answer over the picture, side by side, with a legend."""
+    step = max(1, -(-picture.shape[-1] // WIDEST_EXAMPLE))  # large photographs would fill the disk
+    picture, answer, truth = (m[..., ::step, ::step] for m in (picture, answer, truth))
     image = picture.permute(1, 2, 0).numpy()[..., :3]
     if image.shape[-1] != 3 or image.dtype != np.uint8:  # multi-band data has no colours to show
         image = np.zeros((*image.shape[:2], 3), np.uint8)

@@ -1,16 +1,18 @@
 """People's own pictures and masks in a folder."""
 
 import hashlib
+import unicodedata
 from pathlib import Path
 
 from smalti.data.annotated import AnnotatedPicture, AnnotatedPictures
 from smalti.data.cache import content_hash, remembered
 from smalti.data.contract import DataError, check_split, first_few
 from smalti.data.masks import find_labels
-from smalti.data.pictures import PICTURE_SUFFIXES
+from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures
 from smalti.labels import LabelSet
 
 SPLITS = ("train", "val", "test")
+LIKE_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 SHAPE = "a folder with images/ and masks/ (files of the same stem), and labels.json if classes have names"
 
 
@@ -70,7 +72,12 @@ class Folder(AnnotatedPictures):
             raise DataError(f"{self.root}: a/b.png and a__b.png would have the same name in results: rename one")
 
     def _has_split_folders(self) -> bool:
-        return (self.root / "images" / SPLITS[0]).is_dir()
+        there = {path.name for path in (self.root / "images").iterdir() if path.is_dir()}
+        alike = sorted(name for name in there - set(SPLITS) if name.lower() in LIKE_SPLITS)
+        if alike:
+            raise DataError(f"{self.root / 'images'}: is the folder {alike[0]} a split? Splits are the folders "
+                            f"{', '.join(SPLITS)}, here and in masks/: rename it")  # fmt: skip
+        return SPLITS[0] in there
 
     def _choose(self, keys: list[str], split: str, shares: tuple[float, float], seed: int) -> list[str]:
         check_split(split, (*SPLITS, "all"), str(self.root))
@@ -98,10 +105,9 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected {SHAPE}")
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in PICTURE_SUFFIXES or path.name.startswith(".") or not path.is_file():
-            continue
-        key = path.relative_to(folder).with_suffix("").as_posix()
+    for path in find_pictures(folder):
+        # macOS writes é in two characters, others in one.
+        key = unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
         if key in found:
             raise DataError(f"{folder}: {found[key].name} and {path.name} have the same stem: rename or remove one")
         found[key] = path

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from smalti.parts.convolution import convolve_concatenation
+
 
 def adaptive_mean(
     x: Float[Tensor, "batch channels height width"], bins: int
@@ -28,9 +30,7 @@ def _averages(size: int, bins: int, like: Tensor) -> Float[Tensor, "bins size"]:
 class PyramidPooling(nn.Module):
     """Concatenation of a map with its pooled, projected and resized averages, followed by a 1x1 convolution.
 
-    The last convolution is applied to each part at the part's own size and the results are resized and added: a 1x1
-    convolution and a bilinear resize commute, so this equals the convolution of the concatenation at a fraction of its
-    operations and memory.
+    The concatenation is never built, see `convolve_concatenation`.
     """
 
     def __init__(
@@ -58,10 +58,4 @@ class PyramidPooling(nn.Module):
         ]
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out height width"]:  # noqa: D102
-        pooled = self.branches(x)
-        parts = [x.shape[1]] + [p.shape[1] for p in pooled]
-        weights = torch.split(self.fuse.weight, parts, dim=1)
-        y = F.conv2d(x, weights[0])
-        for branch, weight in zip(pooled, weights[1:], strict=True):
-            y = y + F.interpolate(F.conv2d(branch, weight), x.shape[-2:], mode="bilinear", align_corners=False)
-        return F.relu(self.fuse_norm(y))
+        return F.relu(self.fuse_norm(convolve_concatenation(self.fuse, [x, *self.branches(x)])))

@@ -14,6 +14,7 @@ from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from smalti.parts.convolution import check_rates
 from smalti.parts.depthwise import speed_up_depthwise
 from smalti.parts.encoders.imagenet import WeightsNotFoundError, local_imagenet_weights, read_tensors
 
@@ -35,6 +36,8 @@ class TimmEncoder(nn.Module):
         in_channels: int = 3,
         output_stride: int = 32,
         weights: str | Path | None = None,
+        *,
+        multi_grid: tuple[int, ...] | None = None,
     ) -> None:
         """Builds the encoder.
 
@@ -44,9 +47,11 @@ class TimmEncoder(nn.Module):
             in_channels: Channels of the picture; weights for three channels are adapted to others by timm.
             output_stride: 32, or 16 or 8 where the network can trade strides for dilation.
             weights: None = random, "imagenet" = wherever they can be had, else a file with the network's weights.
+            multi_grid: Factors on the dilation of a ResNet's last blocks, one a block; None = 1 for all.
 
         Raises:
-            ValueError: Unknown network (names the nearest), or one without a pyramid or without that output stride.
+            ValueError: Unknown network (names the nearest), or one without a pyramid, that output stride or that
+                multi-grid.
             WeightsNotFoundError: If "imagenet" weights are nowhere to be had.
         """
         super().__init__()
@@ -57,10 +62,13 @@ class TimmEncoder(nn.Module):
         if taps is not None:
             options["out_indices"] = tuple(range(taps))
         self.network = _build(name, options, weights)
+        if multi_grid is not None:
+            _set_multi_grid(self.network, multi_grid, 32 // output_stride, name)
         info: Any = self.network.feature_info
         self.channels: tuple[int, ...] = tuple(info.channels())
         self.reductions: tuple[int, ...] = tuple(info.reduction())
-        self._after_pools = self.reductions[0] == 1
+        pooled = any(isinstance(layer, nn.MaxPool2d) for layer in self.network.children())
+        self._after_pools = self.reductions[0] == 1 and pooled
         if self._after_pools:
             self.channels, self.reductions = (
                 self.channels[: taps or 5],
@@ -117,10 +125,14 @@ def _build(name: str, options: dict[str, Any], weights: str | Path | None) -> nn
             return _create(name, options, read_tensors(Path(weights)))
         tensors = local_imagenet_weights(name)
         return _create(name, options, tensors) if tensors is not None else _create_from_hub(name, options)
-    except (AssertionError, NotImplementedError, TypeError) as error:
-        # timm's ways to say that a network has no pyramid, or not that stride.
-        stride = options.get("output_stride", 32)
-        raise ValueError(f'the encoder "{name}" has no feature pyramid with output stride {stride}: {error}') from error
+    except (AssertionError, NotImplementedError, TypeError, IndexError) as error:
+        # timm's ways to say that a network has no pyramid, fewer maps, or not that stride.
+        stride, maps = options.get("output_stride", 32), len(options.get("out_indices", ()))
+        asked = f"of {maps} maps with" if maps else "with"
+        raise ValueError(
+            f'the encoder "{name}" has no feature pyramid {asked} output stride {stride} ({error})'
+            + (f"; a U-Net takes a map for each of config.widths, which are {maps}: try one less" if maps else "")
+        ) from error
 
 
 def _create(name: str, options: dict[str, Any], tensors: dict[str, Tensor] | None = None) -> nn.Module:
@@ -146,18 +158,37 @@ def _create(name: str, options: dict[str, Any], tensors: dict[str, Tensor] | Non
     return builds[0]
 
 
+def _set_multi_grid(network: nn.Module, factors: tuple[int, ...], dilation: int, name: str) -> None:
+    """Dilates the 3x3 convolutions of a ResNet's last stage by `dilation` x factor, block by block (DeepLabV3)."""
+    stage = getattr(network, "layer4", None)
+    if not isinstance(stage, nn.Sequential) or len(stage) != len(check_rates(factors)):
+        blocks = f"a last stage of {len(stage)} blocks" if isinstance(stage, nn.Sequential) else "no ResNet stages"
+        raise ValueError(f"multi_grid={factors} needs a ResNet with a last stage of {len(factors)} blocks; "
+                         f'"{name}" has {blocks}: set multi_grid to none')  # fmt: skip
+    for block, factor in zip(stage, factors, strict=True):
+        for conv in block.modules():
+            if isinstance(conv, nn.Conv2d) and conv.kernel_size == (3, 3):
+                conv.dilation = conv.padding = (dilation * factor, dilation * factor)
+
+
 def _create_from_hub(name: str, options: dict[str, Any]) -> nn.Module:
+    constants: Any = huggingface_hub.constants
+    before = constants.HF_HUB_OFFLINE
     try:
-        # One quick look first: the hub's own client tries for most of a minute before it gives up.
-        get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
+        # One quick look first: the hub's own client tries for most of a minute before it gives up. Without an answer
+        # there may still be weights of an earlier download.
+        constants.HF_HUB_OFFLINE = before or not _hub_answers()
         network: nn.Module = timm.create_model(name, pretrained=True, **options)
-    except (OSError, RuntimeError, HfHubHTTPError, *_network_errors()) as error:
+    except (OSError, RuntimeError, HfHubHTTPError) as error:
         raise WeightsNotFoundError(name, f"the hub did not answer: {type(error).__name__}") from error
+    finally:
+        constants.HF_HUB_OFFLINE = before
     return network
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
-    """The exceptions of the hub client's own HTTP library, whichever it uses in this version."""
-    session = get_session()
-    library = __import__(type(session).__module__.partition(".")[0])
-    return (getattr(library, "HTTPError", OSError), getattr(library, "RequestError", OSError))
+def _hub_answers() -> bool:
+    try:
+        get_session().head(huggingface_hub.constants.ENDPOINT, timeout=5)
+    except Exception:  # whatever the client's HTTP library of this version raises
+        return False
+    return True
