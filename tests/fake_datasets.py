@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
+
+from smalti.labels import VOC
 
 SIZE = (24, 32)
 PREFIX = "/SegNet/CamVid/"
@@ -64,6 +67,57 @@ def write_folder(root: Path, shape: FolderShape | None = None) -> Path:
     return root
 
 
+VOC_SPLITS = {"train": ("2007_000001", "2007_000002"), "val": ("2007_000003",), "test": ("2007_000004", "2007_000005")}
+
+
+def save_palette(path: Path, values: np.ndarray) -> Path:
+    """A palette PNG, as VOC's masks are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(values, mode="P")
+    image.putpalette(VOC.palette().tobytes())
+    image.save(path)
+    return path
+
+
+def write_voc(root: Path, year: str = "2012") -> Path:
+    """Returns the VOCdevkit."""
+    folder = root / "VOCdevkit" / f"VOC{year}"
+    (folder / "Annotations").mkdir(parents=True)
+    lists = folder / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    for number, name in enumerate(n for names in VOC_SPLITS.values() for n in names):
+        save(folder / "JPEGImages" / f"{name}.jpg", picture(number))
+        save_palette(folder / "SegmentationClass" / f"{name}.png", index_mask(number, [0, 15, 20, 255]))
+        save_palette(folder / "SegmentationObject" / f"{name}.png", index_mask(number, [0, 1, 2, 255]))
+        (folder / "Annotations" / f"{name}.xml").write_text("<annotation></annotation>\n")
+    for split, names in VOC_SPLITS.items():
+        (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+    (lists / "trainval.txt").write_text("".join(f"{name}\n" for name in VOC_SPLITS["train"] + VOC_SPLITS["val"]))
+    return folder.parent
+
+
+SBD_SPLITS = {"train": ("2008_000001", "2007_000003", "2007_000001"), "val": ("2008_000002", "2008_000003")}
+"""One picture that VOC 2012 validates on, and one that it trains on."""
+
+
+def write_sbd(root: Path) -> Path:
+    """Returns benchmark_RELEASE/dataset."""
+    folder = root / "benchmark_RELEASE" / "dataset"
+    for kind in ("img", "cls", "inst"):
+        (folder / kind).mkdir(parents=True)
+    for split, names in SBD_SPLITS.items():
+        (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+        for name in names:
+            seed = int(name[-1]) + 100
+            save(folder / "img" / f"{name}.jpg", picture(seed))
+            for kind, struct, values in (("cls", "GTcls", [0, 7, 12]), ("inst", "GTinst", [0, 1, 2])):
+                boundaries = np.empty((20, 1), object)
+                boundaries[:] = [[np.zeros(SIZE, np.uint8)]] * 20
+                fields = {"Boundaries": boundaries, "Segmentation": index_mask(seed, values)}
+                savemat(folder / kind / f"{name}.mat", {struct: fields}, do_compression=True)
+    return folder
+
+
 def write_scenes(root: Path) -> None:
     """Nothing to write: scenes are drawn."""
 
@@ -74,10 +128,13 @@ class Fake:
 
     write: Callable[[Path], Path | None]
     options: dict[str, Any] = field(default_factory=dict)
+    splits: tuple[str, ...] = ("train", "val", "test")
 
 
 FAKES = {
     "camvid": Fake(write=write_camvid),
     "folder": Fake(write=write_folder),
+    "sbd": Fake(write=write_sbd, splits=("train", "val")),
+    "voc": Fake(write=write_voc),
     "scenes": Fake(write=write_scenes, options={"size": (64, 96), "length": 3}),
 }

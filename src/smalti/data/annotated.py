@@ -1,18 +1,21 @@
 """Picture files and the files with their truth, as samples."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Int32
+from jaxtyping import Int32, UInt8
 from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
 from smalti.containers import Sample
 from smalti.data.cache import content_hash
-from smalti.data.contract import DataError, Dataset
-from smalti.data.masks import read_labels
+from smalti.data.contract import DataError, Dataset, first_few
+from smalti.data.masks import read_labels, to_labels
+from smalti.data.matlab import read_matlab_map
 from smalti.data.pictures import read_mask, read_picture
 from smalti.labels import LabelSet
 
@@ -25,6 +28,8 @@ class AnnotatedPicture:
     picture: Path
     mask: Path | None = None
     instances: Path | None = None
+    no_instance: tuple[int, ...] = ()
+    """Values beside 0 in the file of the instances that number none."""
 
     def files(self) -> list[Path]:
         """All files that the sample is made of."""
@@ -37,14 +42,14 @@ class AnnotatedPicture:
             DataError: If one cannot be decoded, or their sizes differ.
         """
         image = read_picture(self.picture)
-        semantic = None if self.mask is None else torch.from_numpy(read_labels(self.mask, labels))
-        ids = None if self.instances is None else _read_ids(self.instances)
+        semantic = None if self.mask is None else torch.from_numpy(_read_labels(self.mask, labels))
+        ids = None if self.instances is None else _read_ids(self.instances, self.no_instance)
         for path, truth in ((self.mask, semantic), (self.instances, ids)):
             if truth is not None and truth.shape != image.shape[1:]:
                 height, width = truth.shape
                 raise DataError(
                     f"{path}: {height} x {width} pixels (height x width), but its picture {self.picture.name} has "
-                    f"{image.shape[1]} x {image.shape[2]}: they must be of one size"
+                    f"{image.shape[1]} x {image.shape[2]} (upright, as its EXIF note says): they must be of one size"
                 )
         return Sample(
             image=Image(image),
@@ -75,8 +80,44 @@ class AnnotatedPictures(Dataset):
         return self.items[index].read(self.labels)
 
 
-def _read_ids(path: Path) -> Int32[Tensor, "height width"]:
-    ids = read_mask(path)
+def read_list(path: Path) -> list[str]:
+    """The lines of a split's list that are not empty.
+
+    Raises:
+        DataError: If it cannot be read, or is empty; names it.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    found = [line for line in lines if line]
+    if not found:
+        raise DataError(f"{path}: lists no pictures")
+    return found
+
+
+def check_listed(items: Sequence[AnnotatedPicture | Path], listing: Path, how_to_get: str) -> None:
+    """Whether every file is there that a list names.
+
+    Raises:
+        DataError: If not; names the first few.
+    """
+    files = (path for item in items for path in ([item] if isinstance(item, Path) else item.files()))
+    missing = [str(path) for path in files if not path.is_file()]
+    if missing:
+        raise DataError(f"{listing}: {len(missing)} listed files are missing: {first_few(missing)}. {how_to_get}")
+
+
+def _read_labels(path: Path, labels: LabelSet) -> UInt8[np.ndarray, "height width"]:
+    if path.suffix == ".mat":
+        return to_labels(read_matlab_map(path), labels, path)
+    return read_labels(path, labels)
+
+
+def _read_ids(path: Path, none: tuple[int, ...]) -> Int32[Tensor, "height width"]:
+    ids = read_matlab_map(path) if path.suffix == ".mat" else read_mask(path)
     if ids.ndim != 2:
         raise DataError(f"{path}: instance ids are whole numbers in one channel (16-bit PNG), this file has colours")
-    return torch.from_numpy(ids.astype("int32"))
+    ids = ids.astype("int32")
+    ids[np.isin(ids, none)] = 0
+    return torch.from_numpy(ids)

@@ -12,7 +12,7 @@ VARIABLE = "SMALTI_DATA"
 
 @dataclass(frozen=True, kw_only=True)
 class NativeLayout:
-    """How a data set is recognised: its folder's usual names, and files or folders that must be inside."""
+    """How a data set is recognised: its folder's usual names, and patterns of files or folders that must be inside."""
 
     set: str
     folders: tuple[str, ...]
@@ -33,7 +33,7 @@ def find_root(root: Path | None, layout: NativeLayout) -> Path:
     else:
         places, searched = [], f"nowhere, because {VARIABLE} is not set"
     for place in places:
-        if all((place / marker).exists() for marker in layout.markers):
+        if all(any(place.glob(marker)) for marker in layout.markers):
             return place
     raise DataError(
         f"{layout.set}: not found; searched in {searched} for a folder {' or '.join(layout.folders)} with "

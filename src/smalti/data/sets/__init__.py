@@ -5,6 +5,14 @@ from collections.abc import Callable
 from smalti.data.contract import Dataset
 from smalti.data.sets.camvid import Camvid
 from smalti.data.sets.folder import Folder
+from smalti.data.sets.sbd import Sbd
 from smalti.data.sets.scenes import Scenes
+from smalti.data.sets.voc import Voc
 
-DATASETS: dict[str, Callable[..., Dataset]] = {"camvid": Camvid, "folder": Folder, "scenes": Scenes}
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "camvid": Camvid,
+    "folder": Folder,
+    "sbd": Sbd,
+    "scenes": Scenes,
+    "voc": Voc,
+}

@@ -6,8 +6,8 @@ Badrinarayanan, Kendall, Cipolla, "SegNet", PAMI 2017.
 
 from pathlib import Path, PurePosixPath
 
-from smalti.data.annotated import AnnotatedPicture, AnnotatedPictures
-from smalti.data.contract import DataError, check_split, first_few
+from smalti.data.annotated import AnnotatedPicture, AnnotatedPictures, check_listed, read_list
+from smalti.data.contract import DataError, check_split
 from smalti.data.roots import NativeLayout, find_root
 from smalti.labels import CAMVID
 
@@ -35,18 +35,13 @@ class Camvid(AnnotatedPictures):
         self.split = check_split(split, SPLITS, self.name)
         self.root = find_root(root, LAYOUT)
         listing = self.root / f"{split}.txt"
-        self.items = [self._item(line, listing) for line in listing.read_text("utf-8").splitlines() if line.strip()]
-        if not self.items:
-            raise DataError(f"{listing}: lists no pictures")
-        missing = [str(path) for item in self.items for path in item.files() if not path.is_file()]
-        if missing:
-            raise DataError(f"{listing}: {len(missing)} listed files are missing: {first_few(missing)}. "
-                            f"{LAYOUT.how_to_get}")  # fmt: skip
+        self.items = [self._item(line, listing) for line in read_list(listing)]
+        check_listed(self.items, listing, LAYOUT.how_to_get)
 
     def _item(self, line: str, listing: Path) -> AnnotatedPicture:
         parts = line.split()
         if len(parts) != 2:
-            raise DataError(f'{listing}: expected "PICTURE MASK" in each line, got "{line.strip()}"')
+            raise DataError(f'{listing}: expected "PICTURE MASK" in each line, got "{line}"')
         picture = self._inside(parts[0])
         return AnnotatedPicture(name=picture.stem, picture=picture, mask=self._inside(parts[1]))
 
