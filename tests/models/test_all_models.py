@@ -23,7 +23,13 @@ SMALL = {
         },
         "pspnet": {"encoder": "resnet18", "decoder": "pspnet", "psp_width": 16, "output_stride": 16},
         "head": {"encoder": "vgg11", "decoder": "unet", "widths": (16, 16, 16, 8), "output_size": "head"},
-    }
+    },
+    "pac_deeplab": {
+        "pac": {"encoder": "resnet18", "multi_grid": (1, 2), "width": 16},
+        "aspp": {"encoder": "resnet18", "multi_grid": None, "width": 16, "context": "aspp", "output_stride": 8},
+        "light": {"encoder": "tf_efficientnet_lite0", "multi_grid": None, "width": 16, "merge": "concat"},
+        "none": {"encoder": "resnet10t", "multi_grid": None, "width": 16, "context": "none", "project": 8},
+    },
 }  # fmt: skip
 CASES = [pytest.param(name, config, id=f"{name}-{key}") for name, by in SMALL.items() for key, config in by.items()]
 

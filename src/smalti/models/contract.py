@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from smalti.containers import Frame, Outputs, Predictions, Targets
 from smalti.labels import LabelSet
+from smalti.parts.losses import SemanticLoss
 
 
 class SegmentationModel(nn.Module, ABC):
@@ -89,6 +90,28 @@ def resize(maps: Float[Tensor, "batch channels _ _"], size: tuple[int, int]) -> 
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def semantic_needs(loss: SemanticLoss) -> frozenset[str]:
+    """The fields of `Targets` that `semantic_term` reads for this loss."""
+    return frozenset({"semantic"}) if loss.boundary is None else frozenset({"semantic", "padding"})
+
+
+def semantic_term(
+    loss: SemanticLoss, logits: Float[Tensor, "batch classes height width"], targets: Targets
+) -> Float[Tensor, ""]:
+    """The recipe's semantic loss; where the logits are smaller than the labels, these are brought to their size."""
+    assert targets.semantic is not None
+    size = tuple(logits.shape[-2:])
+    labels, padding = (None if m is None else _nearest(m, size) for m in (targets.semantic, targets.padding))
+    assert labels is not None
+    return loss(logits, labels, padding)
+
+
+def _nearest(labels: Shaped[Tensor, "batch _ _"], size: tuple[int, ...]) -> Shaped[Tensor, "batch height width"]:
+    if tuple(labels.shape[-2:]) == size:
+        return labels
+    return F.interpolate(labels[:, None].float(), size, mode="nearest")[:, 0].to(labels.dtype)
 
 
 def decode_semantic(

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
@@ -15,9 +15,10 @@ from smalti.labels import LabelSet
 from smalti.models import MODELS
 from smalti.models.contract import SegmentationModel
 from smalti.parts.encoders.imagenet import read_tensors
-from smalti.recipe import Recipe
+from smalti.recipe import Ablation, Recipe
 from smalti.settings import from_json, nearest
 
+T = TypeVar("T")
 Classes = int | Sequence[str] | LabelSet
 CARD = "smalti"
 """The key of our own entry in a safetensors header: what makes a file a checkpoint and not an encoder's weights."""
@@ -67,10 +68,11 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"smalti.models.{name}")
 
 
-def paper_numbers(name: str) -> dict[str, Any]:
-    """The numbers that a network's paper reports, as its file lists them."""
-    reported: dict[str, Any] = _module(name).REPORTED
-    return reported
+def paper_numbers(recipe: str) -> dict[str, float]:
+    """The numbers that the paper reports for one of our recipes; empty where it reports none."""
+    name, _, key = recipe.partition(".")
+    reported: dict[str, dict[str, float]] = _module(name).REPORTED if name in MODELS else {}
+    return reported.get(key, {})
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -108,18 +110,24 @@ def load_weights(model: SegmentationModel, path: Path) -> None:
 
 def recipes() -> dict[str, Callable[[], Recipe]]:
     """Every recipe of the package, by its full name such as "sis_cnn.camvid"."""
-    return {f"{name}.{key}": make for name in MODELS for key, make in _recipes_in(_module(name)).items()}
+    return _in_all_models(Recipe)
 
 
-def _recipes_in(module: ModuleType) -> dict[str, Callable[[], Recipe]]:
+def ablations() -> dict[str, Callable[[], Ablation]]:
+    """Every ablation of the package, by its full name such as "pac_deeplab.bal"."""
+    return _in_all_models(Ablation)
+
+
+def _in_all_models(kind: type[T]) -> dict[str, Callable[[], T]]:
+    return {f"{name}.{key}": make for name in MODELS for key, make in _makers_in(_module(name), kind).items()}
+
+
+def _makers_in(module: ModuleType, kind: type[T]) -> dict[str, Callable[[], T]]:
+    """The public functions of a module that need no arguments and are annotated to return `kind`."""
     found = {}
     for name, member in vars(module).items():
         public = inspect.isfunction(member) and not name.startswith("_")
-        if (
-            public
-            and not inspect.signature(member).parameters
-            and typing.get_type_hints(member).get("return") is Recipe
-        ):
+        if public and not inspect.signature(member).parameters and typing.get_type_hints(member).get("return") is kind:
             found[name] = member
     return found
 
@@ -130,16 +138,30 @@ def find_recipe(name: str) -> Recipe:
     Raises:
         ValueError: If there is none; names the nearest.
     """
+    return _found(name, recipes(), Recipe)
+
+
+def find_ablation(name: str) -> Ablation:
+    """An ablation by name ("pac_deeplab.bal") or of one's own file ("my_recipes.py:widths").
+
+    Raises:
+        ValueError: If there is none; names the nearest.
+    """
+    return _found(name, ablations(), Ablation)
+
+
+def _found(name: str, known: dict[str, Callable[[], T]], kind: type[T]) -> T:
+    what, key = kind.__name__.lower(), name
     if ".py:" in name:
-        file, _, function = name.rpartition(":")
-        return _from_file(Path(file), function)
-    known = recipes()
-    if name not in known:
-        raise ValueError(f'unknown recipe "{name}": {nearest(name, sorted(known))}')
-    return known[name]()
+        file, _, key = name.rpartition(":")
+        known, what = _makers_in(_own_module(Path(file)), kind), f"{what} in {file}"
+    if key not in known:
+        raise ValueError(f'unknown {what} "{key}" (a function without parameters annotated "-> {kind.__name__}"): '
+                         f"{nearest(key, sorted(known))}")  # fmt: skip
+    return known[key]()
 
 
-def _from_file(path: Path, function: str) -> Recipe:
+def _own_module(path: Path) -> ModuleType:
     if not path.is_file():
         raise ValueError(f"{path}: no such recipe file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -147,8 +169,4 @@ def _from_file(path: Path, function: str) -> Recipe:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    known = _recipes_in(module)
-    if function not in known:
-        raise ValueError(f'no recipe "{function}" in {path} (a function without parameters annotated "-> Recipe"): '
-                         f"{nearest(function, sorted(known))}")  # fmt: skip
-    return known[function]()
+    return module

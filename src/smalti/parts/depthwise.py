@@ -17,10 +17,10 @@ class _BackwardInFloat32(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, *geometry: tuple[int, int]) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.padding = stride, padding
-        return F.conv2d(x, weight, None, stride, padding, 1, x.shape[1])
+        ctx.geometry = stride, padding, dilation = geometry
+        return F.conv2d(x, weight, None, stride, padding, dilation, x.shape[1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -28,11 +28,12 @@ class _BackwardInFloat32(torch.autograd.Function):
         wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], False]
         grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
             gradients[0].float(), x.float(), weight.float(), None,
-            list(ctx.stride), list(ctx.padding), [1, 1], False, [0, 0], x.shape[1], wanted,
+            *map(list, ctx.geometry), False, [0, 0], x.shape[1], wanted,
         )  # fmt: skip
         return (
             None if grad_x is None else grad_x.to(x.dtype),
             None if grad_weight is None else grad_weight.to(weight.dtype),
+            None,
             None,
             None,
         )
@@ -65,7 +66,7 @@ class DepthwiseConv2d(nn.Conv2d):
             return plain
         dtype = torch.get_autocast_dtype("cpu")
         padding = self.padding if isinstance(self.padding, tuple) else (0, 0)
-        y: Tensor = _BackwardInFloat32.apply(x.to(dtype), self.weight.to(dtype), self.stride, padding)
+        y: Tensor = _BackwardInFloat32.apply(x.to(dtype), self.weight.to(dtype), self.stride, padding, self.dilation)
         return y if self.bias is None else y + self.bias.to(dtype)[:, None, None]
 
 
@@ -89,4 +90,5 @@ def speed_up_depthwise(module: nn.Module) -> None:
 def _is_plain_depthwise(conv: nn.Conv2d) -> bool:
     plain = type(conv) is nn.Conv2d or type(conv).__name__ == "Conv2dSame"
     depthwise = 1 < conv.groups == conv.in_channels == conv.out_channels
-    return plain and depthwise and conv.dilation == (1, 1) and conv.padding_mode == "zeros"
+    numbers = isinstance(conv.padding, tuple) or type(conv) is not nn.Conv2d
+    return plain and depthwise and numbers and conv.padding_mode == "zeros"

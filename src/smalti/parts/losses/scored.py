@@ -37,7 +37,8 @@ def score_pixels(
     Half precision becomes float32; float64 stays. Pixels labelled 255 are ignored.
 
     Raises:
-        ValueError: If logits and labels are of different size.
+        ValueError: If logits and labels are of different size, or a label is no class of the logits (looked for on the
+            CPU only: an accelerator would have to wait).
     """
     if logits.shape[:1] + logits.shape[2:] != labels.shape:
         raise ValueError(
@@ -48,6 +49,8 @@ def score_pixels(
     scores = logits.contiguous().to(torch.promote_types(logits.dtype, torch.float32))
     counted = labels != IGNORED
     safe_labels = torch.where(counted, labels, 0)
+    if labels.device.type == "cpu":
+        _check_classes(safe_labels, logits.shape[1])
     log_probabilities = F.log_softmax(scores, dim=1)
     picked = log_probabilities.gather(1, safe_labels[:, None])[:, 0]
     return ScoredPixels(
@@ -56,3 +59,12 @@ def score_pixels(
         counted=counted,
         true_log_probabilities=torch.where(counted, picked, 0),
     )
+
+
+def _check_classes(labels: Int[Tensor, "batch height width"], classes: int) -> None:
+    if not labels.numel():
+        return
+    for label in map(int, labels.aminmax()):
+        if not 0 <= label < classes:
+            raise ValueError(f"label {label} is no class of the logits, which have {classes} (0 to {classes - 1}); "
+                             f"ignored pixels are labelled {IGNORED}")  # fmt: skip

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from smalti.parts.losses.boundary import BoundaryWeights
 from smalti.parts.losses.classification import cross_entropy_of, focal_of, online_hard_example_mining_of
 from smalti.parts.losses.overlap import dice_of, jaccard_of, lovasz_softmax_of
 from smalti.parts.losses.scored import ScoredPixels, score_pixels
@@ -39,6 +40,8 @@ class SemanticLoss:
     """OHEM keeps every pixel whose true class is less probable than this."""
     label_smoothing: float = 0.0
     """Share of a label that the cross-entropy spreads over all classes; focal loss and OHEM do without."""
+    boundary: BoundaryWeights | None = None
+    """Weights of the cross-entropy's pixels by their distance to borders: then it is the boundary-aware loss."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for weights or settings that make no loss."""
@@ -56,20 +59,37 @@ class SemanticLoss:
         ):
             if not fits:
                 raise ValueError(f"{setting} must be {range_}, got {getattr(self, setting)}")
+        if self.boundary is not None and not self.cross_entropy:
+            raise ValueError("boundary weights act on the cross-entropy: give it a weight above 0")
         _check_class_weights(self.class_weights)
 
+    def __str__(self) -> str:
+        """The sum in words, for reports."""
+        terms = [f"{getattr(self, term):g} {term.replace('_', ' ')}" for term in TERMS if getattr(self, term)]
+        text = " + ".join(terms)
+        if self.class_weights is not None:
+            text += f", class weights {self.class_weights if isinstance(self.class_weights, str) else 'given'}"
+        return text if self.boundary is None else f"{text}, boundary-aware ({self.boundary})"
+
     def __call__(
-        self, logits: Float[Tensor, "batch classes height width"], labels: Int[Tensor, "batch height width"]
+        self,
+        logits: Float[Tensor, "batch classes height width"],
+        labels: Int[Tensor, "batch height width"],
+        padding: Bool[Tensor, "batch height width"] | None = None,
     ) -> Float[Tensor, ""]:
         """The weighted sum of the losses, in float32 whatever the logits' type; 255 is ignored.
 
+        `padding` is True where there is no picture; boundary weights see no borders there.
+
         Raises:
-            ValueError: If logits and labels differ in size, or the class weights do not fit the logits' classes.
+            ValueError: If logits and labels differ in size, a label is no class of the logits, or the class weights do
+                not fit the logits' classes.
         """
         scored = score_pixels(logits, labels)
         class_weights = self._class_weights(scored)
+        pixel_weights = None if self.boundary is None else self.boundary(labels, padding)
         losses: dict[str, Callable[[], Tensor]] = {
-            "cross_entropy": lambda: cross_entropy_of(scored, class_weights, label_smoothing=self.label_smoothing),
+            "cross_entropy": lambda: cross_entropy_of(scored, class_weights, pixel_weights, self.label_smoothing),
             "focal": lambda: focal_of(scored, self.focal_gamma, class_weights),
             "dice": lambda: dice_of(scored),
             "jaccard": lambda: jaccard_of(scored),
