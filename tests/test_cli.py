@@ -49,7 +49,7 @@ def test_help_imports_no_heavy_library():
     assert found.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("verb", ["demo", "list", "train", "evaluate", "predict", "data"])
+@pytest.mark.parametrize("verb", ["demo", "list", "train", "evaluate", "ablate", "predict", "data"])
 def test_every_verb_shows_examples(verb):
     result = smalti_command(verb, "--help")
     assert result.exit_code == 0
@@ -94,6 +94,30 @@ def test_evaluate_and_predict(trained, tmp_path):
     assert (tmp_path / "a" / "photo_overlay.png").is_file()
 
 
+def test_evaluated_otherwise_than_trained(trained):
+    found = smalti.evaluate(trained[0], split="test", changes={"input.size": "32,48"})
+    assert found["protocol"]["input_size"] == "pad 32x48"
+    assert found["protocol"]["changed_since_training"] == "input.size=32,48"
+    assert "changed_since_training" not in smalti.evaluate(trained[0], split="test")["protocol"]
+    result = smalti_command("evaluate", trained[0], "--split", "test", "--set", "input.size=32,48")
+    assert result.exit_code == 0, result.output
+    with pytest.raises(ValueError, match="this checkpoint is of another network"):
+        smalti.evaluate(trained[0], changes={"config.widths": "16,16,16,16,16"})
+
+
+def test_ablate(tmp_path):
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    variant = "training.learning_rate=1e-3 training.ema=none"
+    arguments = ["ablate", "sis_cnn.quick", "--variant", variant, "--seeds", "1"]
+    result = smalti_command(*arguments, "--split", "test", "--out", tmp_path / "a", *settings)
+    assert result.exit_code == 0, result.output
+    assert f"| {variant} | 1 |" in result.output
+    assert "* split: test" in result.output
+    assert (tmp_path / "a" / "ablation.csv").is_file()
+    with pytest.raises(ValueError, match="was measured on the split test"):
+        smalti_command(*arguments, "--out", tmp_path / "a", *settings)
+
+
 def test_evaluation_of_other_classes_is_refused(trained, tmp_path):
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
@@ -127,6 +151,7 @@ def test_an_own_folder_is_trained_on(tmp_path):
 def test_list():
     assert "sis_cnn.paper_resnet50_pspnet" in smalti_command("list").output
     assert "camvid" in smalti_command("list", "datasets").output
+    assert "pac_deeplab.bal" in smalti_command("list", "ablations").output
     assert "sis_cnn" in smalti_command("list", "models").output
     assert "resnet50\n" in smalti_command("list", "encoders").output
 

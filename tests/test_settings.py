@@ -4,11 +4,15 @@ import json
 import pytest
 
 from smalti.models.create import find_recipe, model_class
+from smalti.parts.losses import BoundaryWeights, SemanticLoss
 from smalti.recipe import InputPolicy, TrainingRecipe, recipe_from_json
 from smalti.settings import override, to_json
 
 
-@pytest.mark.parametrize("name", ["sis_cnn.camvid", "sis_cnn.quick", "sis_cnn.paper_vgg16_unet"])
+@pytest.mark.parametrize(
+    "name",
+    ["sis_cnn.camvid", "sis_cnn.quick", "sis_cnn.paper_vgg16_unet", "pac_deeplab.voc2012", "pac_deeplab.camvid_half"],
+)
 def test_a_recipe_survives_json(name):
     recipe = find_recipe(name)
     text = json.dumps(to_json(recipe))
@@ -80,3 +84,14 @@ def test_recipes_are_frozen():
 def test_input_policy_needs_its_size():
     with pytest.raises(ValueError, match="needs a size"):
         InputPolicy(fit="stretch")
+
+
+def test_a_field_of_an_absent_part_brings_it_with_its_defaults():
+    loss = override(find_recipe("sis_cnn.camvid"), {"config.semantic_loss.boundary.size": "15"}).config.semantic_loss
+    assert loss.boundary == BoundaryWeights(size=15)
+    assert override(find_recipe("pac_deeplab.camvid"), {"config.semantic_loss.boundary": "none"}).config.semantic_loss \
+        == SemanticLoss()  # fmt: skip
+    with pytest.raises(ValueError, match='did you mean "sigma"'):
+        override(find_recipe("sis_cnn.camvid"), {"config.semantic_loss.boundary.sigm": "1"})
+    with pytest.raises(ValueError, match="is below a single value"):
+        override(find_recipe("sis_cnn.camvid"), {"training.ema.decay": "1"})

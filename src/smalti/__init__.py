@@ -61,7 +61,7 @@ def train(
         changes: Dotted keys, e.g. {"training.epochs": 10}.
 
     Returns:
-        The content of `metrics.json`.
+        The content of `metrics.json`; empty if it was interrupted (Ctrl-C).
 
     Raises:
         ValueError: For anything in the recipe, the data or the folder that cannot work.
@@ -72,7 +72,12 @@ def train(
 
 
 def evaluate(
-    model: str | Path, *, data: str | Path | None = None, split: str | None = None, out: str | Path | None = None
+    model: str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str | None = None,
+    out: str | Path | None = None,
+    changes: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measures a run folder or checkpoint on a split of a data set.
 
@@ -81,6 +86,7 @@ def evaluate(
         data: As for `train`; None = the set it was trained on.
         split: None = the one it was validated on.
         out: A folder for `metrics.json` and `report.html`; None = nothing is written.
+        changes: Dotted keys of its recipe, to let it answer otherwise than trained: {"config.output_stride": 8}.
 
     Returns:
         Metrics by name, and the `protocol` under which they were measured.
@@ -90,7 +96,7 @@ def evaluate(
     """
     from smalti import session
 
-    return session.evaluate(model, data=data, split=split, out=out)
+    return session.evaluate(model, data=data, split=split, out=out, changes=changes)
 
 
 def load(path: str | Path) -> Predictor:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from smalti.labels import LabelSet
 from smalti.models.contract import SegmentationModel
 from smalti.models.create import CARD, build, load_weights, model_class
 from smalti.recipe import Recipe, recipe_from_json
-from smalti.settings import to_json
+from smalti.settings import override, to_json
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
@@ -83,15 +84,19 @@ def read_card(path: Path) -> Card:
     )
 
 
-def load(path: Path) -> tuple[SegmentationModel, Card]:
+def load(path: Path, changes: Mapping[str, Any] | None = None) -> tuple[SegmentationModel, Card]:
     """The network of a checkpoint or of a run folder (its best one), ready for prediction, and its card.
 
+    `changes` are dotted keys of its recipe ("config.output_stride"), for a network that is to answer in another way
+    than it was trained; the card says them.
+
     Raises:
-        ValueError: If there is no checkpoint, or its weights do not fit its own recipe.
+        ValueError: If there is no checkpoint, a key is unknown, or the weights do not fit the recipe.
     """
     file = find(path)
     card = read_card(file)
-    recipe = card.recipe
+    recipe = override(card.recipe, changes or {})
+    card = dataclasses.replace(card, recipe=recipe)
     model = build(model_class(recipe.model), recipe.config, card.labels, None)
     load_weights(model, file)
     return model.eval(), card

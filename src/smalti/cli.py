@@ -99,6 +99,9 @@ def evaluate(
         str | None, typer.Option(help="train, val, test or all; else the recipe's validation split.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.json and report.html.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")
+    ] = None,
 ) -> None:
     """Measure a trained network on a split of a data set.
 
@@ -107,11 +110,12 @@ def evaluate(
     \b
     Examples:
       smalti evaluate runs/camvid --data ~/data/CamVid --split test --out results/camvid_test
+      smalti evaluate runs/voc --set config.output_stride=8
     """
     from smalti import session
 
     with _progress("pictures") as progress:
-        found = session.evaluate(model, data=data, split=split, out=out, progress=progress)
+        found = session.evaluate(model, data=data, split=split, out=out, changes=_changes(set_), progress=progress)
     _show(found)
     if out is not None:
         typer.echo(f"report: {out / 'report.html'}")
@@ -133,9 +137,9 @@ def predict(
       smalti predict photo.jpg --model runs/first --out answers
       smalti predict holiday/ --model runs/first --out answers --show overlay
     """
-    from smalti.predict.folder import find_pictures, predict_files
+    from smalti.predict.folder import find_files, predict_files
 
-    files = find_pictures(pictures)
+    files = find_files(pictures, out)
     with _progress("pictures") as progress:
         failed = predict_files(model, files, out, show, progress)
     typer.echo(f"{len(files) - len(failed)} of {len(files)} pictures segmented, answers in {out}")
@@ -145,13 +149,46 @@ def predict(
         raise typer.Exit(1)
 
 
+@app.command()
+def ablate(
+    name: Annotated[str, typer.Argument(help="`smalti list ablations` shows them; with --variant, a recipe.")],
+    out: Out,
+    data: Data = None,
+    split: Annotated[str | None, typer.Option(help="Measured on this split; else the validation split.")] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each row.", min=1, max=99)] = 3,
+    recipe: Annotated[str | None, typer.Option(help="Another recipe to change than the ablation's own.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only rows with this in their name (and the first).")] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help='A row of your own: "KEY=VALUE KEY=VALUE"; may be repeated.')
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Change all rows: KEY=VALUE.")] = None,
+) -> None:
+    """Compare variants of a recipe over seeds.
+
+    Trains every row with every seed, and writes a table with spreads, paired differences and the paper's numbers
+    (ablation.md, .csv, .png). The same command goes on where it was interrupted.
+
+    \b
+    Examples:
+      smalti ablate pac_deeplab.bal --data ~/data/CamVid --split test --out runs/bal
+      smalti ablate sis_cnn.quick --variant training.learning_rate=1e-3 --variant "training.ema=none" --out runs/mine
+    """
+    from smalti.studies.ablate import Trial, choose_ablation, run_ablation
+
+    ablation = choose_ablation(name, recipe, [_changes(text.split()) for text in variant or []])
+    trial = Trial(data=data, split=split, seeds=seeds, only=tuple(only or ()), changes=_changes(set_))
+    if not run_ablation(ablation, out, trial, typer.echo):
+        raise typer.Exit(130)
+    typer.echo((out / "ablation.md").read_text(encoding="utf-8"))
+
+
 @app.command("list")
 def list_(
     what: Annotated[
-        Literal["recipes", "models", "datasets", "encoders"], typer.Argument(help="What to list.")
+        Literal["recipes", "ablations", "models", "datasets", "encoders"], typer.Argument(help="What to list.")
     ] = "recipes",
 ) -> None:
-    """List recipes, models, data sets or encoders.
+    """List recipes, ablations, models, data sets or encoders.
 
     \b
     Examples:
@@ -199,7 +236,8 @@ def demo(out: Out = Path("demo")) -> None:
     """
     from smalti.studies.demo import run_demo
 
-    run_demo(out, typer.echo, bar=sys.stdout.isatty())
+    if not run_demo(out, typer.echo, bar=sys.stdout.isatty()):
+        raise typer.Exit(130)
 
 
 def _progress(unit: str) -> Any:

@@ -65,11 +65,12 @@ def evaluate(
     data: str | Path | None = None,
     split: str | None = None,
     out: str | Path | None = None,
+    changes: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """See `smalti.evaluate`."""
     path = Path(model)
-    found = evaluate_checkpoint(path, data, split, smalti.__version__, progress)
+    found = evaluate_checkpoint(path, data, split, smalti.__version__, progress, changes=changes)
     if out is not None:
         history = read_history(path / HISTORY) if path.is_dir() else []
         write_evaluation(found, Path(out), history, _title(found, path, found.card))

@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -67,6 +68,40 @@ def plot_confusion(counts: Tensor, labels: LabelSet) -> bytes:
                 if value >= 0.5:
                     color = "white" if value > 55 else "black"
                     axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color)
+        return _png(figure)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One row of a comparison: mean and spread of its difference to the baseline, and the paper's; NaN = unknown."""
+
+    name: str
+    mean: float
+    spread: float = math.nan
+    reported: float = math.nan
+
+
+def plot_differences(panels: Mapping[str, Sequence[Difference]]) -> bytes:
+    """For each panel (a metric) the rows' differences to the baseline, with the spread over seeds, as PNG."""
+    rows = max(len(panel) for panel in panels.values())
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.2 * len(panels) + 2.2, 0.3 * rows + 1.3), layout="constrained")
+        for number, (title, panel) in enumerate(panels.items()):
+            axes = figure.add_subplot(1, len(panels), number + 1)
+            places = np.arange(len(panel))[::-1]
+            spreads = [0.0 if math.isnan(row.spread) else row.spread for row in panel]
+            axes.errorbar(
+                [row.mean for row in panel], places, xerr=spreads, fmt="o", markersize=5, capsize=3, label="ours"
+            )
+            if not all(math.isnan(row.reported) for row in panel):
+                axes.plot(
+                    [row.reported for row in panel], places, "D", markersize=5, markerfacecolor="none", label="paper"
+                )
+            axes.axvline(0, color="black", linewidth=0.8)
+            axes.set_yticks(places, [row.name for row in panel] if number == 0 else [""] * len(panel))
+            axes.set_title(title)
+            axes.set_xlabel("difference to the baseline, points")
+            axes.legend(frameon=False, loc="best")
         return _png(figure)
 
 

@@ -30,6 +30,7 @@ HEADLINES = {
         "share of right pixels within each true class, averaged over classes",
     ),
     "semantic.frequency_weighted_iou": ("Frequency-weighted IoU", "IoU averaged with each class's share of the pixels"),
+    "boundary.miou_3": ("Boundary mIoU, 3 px", "mIoU over the pixels within 3 of a border of the truth"),
 }
 
 
@@ -126,6 +127,7 @@ def _drawn(example: Example, labels: LabelSet) -> dict[str, Any]:
         if (example.truth != 255).any()
         else 0
     )
+    both = np.concatenate([example.truth, example.prediction])
     return {
         "name": example.name,
         "score": "nothing to count" if example.score is None else f"mIoU {example.score:.3f}",
@@ -136,7 +138,7 @@ def _drawn(example: Example, labels: LabelSet) -> dict[str, Any]:
             (f"errors in red: {100 * wrong:.1f} %",
              _picture_uri(error_map(example.picture, example.truth, example.prediction))),
         ],
-        "legend": [(_hex(color), text) for text, color in legend_entries(example.truth, labels)],
+        "legend": [(_hex(color), text) for text, color in legend_entries(both, labels)],
     }  # fmt: skip
 
 

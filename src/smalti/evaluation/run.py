@@ -1,7 +1,8 @@
 """Evaluation: prediction plus metrics, and the run folder's numbers and report."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from torch import Tensor
 
 from smalti import checkpoint
 from smalti.checkpoint import Card
-from smalti.containers import Predictions, Sample
+from smalti.containers import Sample
 from smalti.data.dataset import CountIgnored, Dataset, open_dataset, parse_data_argument
 from smalti.evaluation.errors import PictureScore, best_and_worst, score_picture
 from smalti.evaluation.report import Example, ReportContent, write_report
 from smalti.files import write_text
 from smalti.hardware import uses_bfloat16
+from smalti.metrics.boundary import BoundaryBands
 from smalti.metrics.confusion import ConfusionMatrix
 from smalti.metrics.semantic import semantic_metrics
 from smalti.models.create import paper_numbers
@@ -49,7 +51,13 @@ class Evaluation:
 
 
 def evaluate_checkpoint(
-    path: Path, data: str | Path | None, split: str | None, version: str, progress: Progress | None = None
+    path: Path,
+    data: str | Path | None,
+    split: str | None,
+    version: str,
+    progress: Progress | None = None,
+    *,
+    changes: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Measures a run folder or checkpoint on a split, at each picture's own size; keeps counts, never logits.
 
@@ -59,27 +67,32 @@ def evaluate_checkpoint(
         split: Name of the split; None = the one the recipe validates on.
         version: Of this package, for the protocol.
         progress: Called with (pictures done, pictures in all).
+        changes: Dotted keys of the recipe, for a network that is to answer in another way than it was trained.
 
     Raises:
         ValueError: If the checkpoint and the data have different classes, or a file cannot be read.
     """
-    model, card = checkpoint.load(path)
-    predictor = Predictor(model, card.recipe.input)
+    model, card = checkpoint.load(path, changes)
+    predictor = Predictor(model, card.recipe.input, card.recipe.training.precision)
     dataset = _open(card.recipe.data, data, split or card.recipe.data.validation)
     if dataset.labels.names != card.labels.names:
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
                          f"the data has {', '.join(dataset.labels.names)}: they cannot be compared")  # fmt: skip
-    matrix, scores = ConfusionMatrix(len(card.labels)), []
+    matrix, bands, scores = ConfusionMatrix(len(card.labels)), BoundaryBands(len(card.labels)), []
     for index in range(len(dataset)):
         sample = dataset.read(index)
-        truth, answer = _labels(sample, predictor(sample.image.as_subclass(Tensor)))
-        matrix.update(answer, truth)
-        scores.append(score_picture(sample.name, answer, truth, len(card.labels)))
+        if sample.semantic is not None:
+            truth, answer = _labels(sample, predictor)
+            matrix.update(answer, truth)
+            bands.update(answer, truth)
+            scores.append(score_picture(sample.name, answer, truth, len(card.labels)))
         if progress is not None:
             progress(index + 1, len(dataset))
+    if not scores:
+        raise ValueError(f"{dataset.name} {dataset.split}: no picture has a mask, nothing to measure against")
     return Evaluation(
-        metrics=semantic_metrics(matrix.counts, card.labels),
-        protocol=_protocol(card, dataset, predictor, version),
+        metrics=semantic_metrics(matrix.counts, card.labels) | bands.metrics(card.labels),
+        protocol=_protocol(card, dataset, predictor, version) | _changed(changes) | _bare(len(dataset) - len(scores)),
         matrix=matrix,
         scores=tuple(scores),
         predictor=predictor,
@@ -95,9 +108,9 @@ def _open(recipe: DataRecipe, data: str | Path | None, split: str) -> Dataset:
     return CountIgnored(dataset) if recipe.count_ignored else dataset
 
 
-def _labels(sample: Sample, answer: Predictions) -> tuple[np.ndarray, np.ndarray]:
-    if sample.semantic is None:
-        raise ValueError(f"{sample.name} has no mask: nothing to measure against")
+def _labels(sample: Sample, predictor: Predictor) -> tuple[np.ndarray, np.ndarray]:
+    answer = predictor(sample.image.as_subclass(Tensor))
+    assert sample.semantic is not None
     assert answer.semantic is not None
     return sample.semantic.as_subclass(Tensor).numpy(), answer.semantic.cpu().numpy()
 
@@ -113,13 +126,23 @@ def _protocol(card: Card, dataset: Dataset, predictor: Predictor, version: str) 
         "ignored": "counted as a class" if recipe.data.count_ignored else "pixels with label 255 are not counted",
         "input_size": f"{policy.fit} {policy.size[0]}x{policy.size[1]}" if policy.size else f"{policy.fit}, any size",
         "measured_at": "each picture's own size, one confusion matrix over the split",
+        "boundary": "pixels within 3, 5 or 10 of a border of the truth; a border is between neighbours of unlike label",
         "views": 1,
         "precision": "bfloat16" if uses_bfloat16(predictor.precision, predictor.device) else "float32",
         "recipe": recipe.name,
         "weights": f"{recipe.weights or 'random'}, then {card.steps} steps ({card.epoch} epochs)",
+        "loss": str(recipe.config.semantic_loss),
         "trained_on": f"{recipe.data.set} {recipe.data.train}",
         "version": version,
     }
+
+
+def _changed(changes: Mapping[str, Any] | None) -> dict[str, str]:
+    return {"changed_since_training": ", ".join(f"{k}={v}" for k, v in changes.items())} if changes else {}
+
+
+def _bare(pictures: int) -> dict[str, int]:
+    return {"pictures_without_mask_left_out": pictures} if pictures else {}
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, history: list[dict[str, float]], title: str) -> None:
@@ -142,19 +165,17 @@ def write_evaluation(evaluation: Evaluation, out: Path, history: list[dict[str, 
 
 
 def _beside_the_paper(evaluation: Evaluation, history: list[dict[str, float]]) -> tuple[tuple[str, str, str], ...]:
-    """What the paper reports, beside ours: only for recipes that repeat its protocol."""
+    """What the paper reports for this recipe, beside ours."""
     recipe = evaluation.card.recipe
-    if f"{recipe.model}.paper" not in recipe.name:
-        return ()
     per_epoch = [row["seconds"] for row in history]
-    steps = recipe.training.steps_per_epoch
-    ours = {
-        "seconds_per_epoch": f"{np.median(per_epoch):.0f}" if per_epoch else "not measured",
-        "seconds_per_step": f"{np.median(per_epoch) / steps:.2f}" if per_epoch and steps else "not measured",
-    }
-    reported = paper_numbers(recipe.model)
+    ours = dict(evaluation.metrics)
+    if per_epoch:
+        ours["seconds_per_epoch"] = float(np.median(per_epoch))
+        # With the validation at its end, as the paper's; the bare step stands in the benchmarks.
+        ours["seconds_per_step"] = float(np.median(per_epoch)) / (recipe.training.steps_per_epoch or math.nan)
     return tuple(
-        (key.replace("_", " "), ours.get(key, "see the benchmarks"), str(value)) for key, value in reported.items()
+        (key.replace("_", " "), f"{ours[key]:.4g}" if key in ours else "not measured", f"{value:.4g}")
+        for key, value in paper_numbers(recipe.name).items()
     )
 
 
@@ -162,6 +183,6 @@ def _example(evaluation: Evaluation, score: PictureScore) -> Example:
     names = [evaluation.dataset.sample_name(i) for i in range(len(evaluation.dataset))]
     sample = evaluation.dataset.read(names.index(score.name))
     picture = sample.image.as_subclass(Tensor)
-    truth, prediction = _labels(sample, evaluation.predictor(picture))
+    truth, prediction = _labels(sample, evaluation.predictor)
     return Example(name=score.name, score=score.miou, picture=picture.permute(1, 2, 0).numpy(),
                    truth=truth, prediction=prediction)  # fmt: skip

@@ -4,15 +4,17 @@ from typing import Any
 
 from smalti.data.sets import DATASETS
 from smalti.models import MODELS
-from smalti.models.create import model_class, recipes
+from smalti.models.create import ablations, model_class, recipes
 from smalti.parts.encoders.timm_encoder import encoder_names
 
 
 def listing(what: str) -> list[str]:
-    """Recipes and models with their first line of description; data sets; or encoders by name."""
+    """Recipes, ablations and models with their first line of description; data sets; or encoders by name."""
     match what:
         case "recipes":
             return _table({name: make.__doc__ for name, make in recipes().items()})
+        case "ablations":
+            return _table({name: make.__doc__ for name, make in ablations().items()})
         case "models":
             return _table({name: model_class(name).__doc__ for name in MODELS})
         case "datasets":
@@ -35,6 +37,7 @@ def metric_lines(found: dict[str, Any]) -> list[str]:
         for key, value in found.items()
         if isinstance(value, float) and ".iou." not in key and ".accuracy." not in key
     ]
-    classes = {k.rsplit(".", 1)[1]: v for k, v in found.items() if ".iou." in k}
+    prefix = "semantic.iou."
+    classes = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
     lines += [f"  IoU {name:28} {'absent' if value is None else f'{value:.4f}'}" for name, value in classes.items()]
     return lines

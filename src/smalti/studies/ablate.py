@@ -1,0 +1,127 @@
+"""Ablations: one recipe in several variants, over seeds, row by row; goes on where it was interrupted."""
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smalti import session
+from smalti.files import write_text
+from smalti.models.create import find_ablation, find_recipe
+from smalti.recipe import Ablation, Recipe, Variant
+from smalti.settings import override, to_json
+from smalti.studies.ablation_table import Cell, write_tables
+from smalti.training.callbacks import HISTORY, STATE, read_history
+from smalti.training.run import RECIPE, Reporting, stored_recipe
+
+CELL = "ablation.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What an ablation is run on; `only` keeps the rows whose name contains one of these texts, and the baseline."""
+
+    data: str | None = None
+    split: str | None = None
+    seeds: int = 3
+    only: tuple[str, ...] = ()
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def choose_ablation(name: str, recipe: str | None, variants: list[dict[str, Any]]) -> Ablation:
+    """The ablation of that name, on another recipe if one is named; or the recipe of that name beside its variants.
+
+    Raises:
+        ValueError: If there is none of that name; names the nearest.
+    """
+    if variants:
+        rows = [Variant(name=" ".join(f"{k}={v}" for k, v in changes.items()), changes=changes) for changes in variants]
+        return Ablation(name=name, recipe=find_recipe(name), rows=(Variant(name="as it is", changes={}), *rows))
+    ablation = find_ablation(name)
+    return ablation if recipe is None else dataclasses.replace(ablation, recipe=find_recipe(recipe))
+
+
+def run_ablation(ablation: Ablation, out: Path, trial: Trial, write: Callable[[str], None]) -> bool:
+    """Trains and measures every row with every seed that is not there yet; answers whether all are there now.
+
+    Every run is a run folder below `out`; the tables (`ablation.md`, `.csv`, `.png`) are written anew after each one
+    and hold every row that has been measured there, also by an earlier call.
+
+    Raises:
+        ValueError: If a run folder there was made with other settings, or no row is left.
+    """
+    rows = _chosen(ablation, trial)
+    cells = _measured(ablation, out, trial)
+    jobs = [(row, seed) for seed in range(trial.seeds) for row in rows if (row.name, seed) not in cells]
+    for number, (row, seed) in enumerate(jobs, start=1):
+        write(f"[{number}/{len(jobs)}] {row.name}, seed {seed}")
+        cell = _run_cell(_recipe(ablation, row, seed, trial), _folder(out, row) / f"seed_{seed}", trial.split, write)
+        if cell is None:
+            return False
+        cells[row.name, seed] = cell
+        write_tables(ablation, cells, out)
+    write_tables(ablation, cells, out)
+    return True
+
+
+def _chosen(ablation: Ablation, trial: Trial) -> list[Variant]:
+    baseline, *others = ablation.rows
+    kept = [row for row in others if not trial.only or any(text in row.name for text in trial.only)]
+    if not kept:
+        raise ValueError(f"no row of {ablation.name} has {' or '.join(trial.only)} in its name; the rows are: "
+                         f"{'; '.join(row.name for row in others)}")  # fmt: skip
+    return [baseline, *kept]
+
+
+def _recipe(ablation: Ablation, row: Variant, seed: int, trial: Trial) -> Recipe:
+    """The baseline's changes, those of this trial, then the row's own, so that a row always is what its name says."""
+    recipe = session.resolve_recipe(ablation.recipe, trial.data, {**ablation.rows[0].changes, **trial.changes})
+    return override(recipe, {**row.changes, "training.seed": seed})
+
+
+def _folder(out: Path, row: Variant) -> Path:
+    return out / re.sub(r"[^\w.,=+-]+", "_", row.name)
+
+
+def _measured(ablation: Ablation, out: Path, trial: Trial) -> dict[tuple[str, int], Cell]:
+    """Every cell that is there, of any seed."""
+    cells = {}
+    for row in ablation.rows:
+        for file in sorted(_folder(out, row).glob(f"seed_*/{CELL}")):
+            seed = int(file.parent.name.removeprefix("seed_"))
+            if _comparable(stored_recipe(file.parent)) != _comparable(_recipe(ablation, row, seed, trial)):
+                raise ValueError(f"{file.parent} was made with other settings: choose another folder with --out")
+            cells[row.name, seed] = Cell(**json.loads(file.read_text(encoding="utf-8")))
+            measured_on = cells[row.name, seed].protocol["split"]
+            if measured_on != (trial.split or ablation.recipe.data.validation):
+                raise ValueError(f"{file.parent} was measured on the split {measured_on}: take --split {measured_on}, "
+                                 "or another folder with --out")  # fmt: skip
+    return cells
+
+
+def _comparable(recipe: Recipe) -> Any:
+    values = to_json(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=None)))
+    values["config"]["semantic_loss"]["class_weights"] = None  # named rules have become numbers
+    return values
+
+
+def _run_cell(recipe: Recipe, folder: Path, split: str | None, write: Callable[[str], None]) -> Cell | None:
+    """None = interrupted."""
+    resume = (folder / STATE).is_file()
+    if not resume and (folder / RECIPE).is_file():  # it was stopped within its first epoch
+        shutil.rmtree(folder)
+    found = session.train(recipe, out=folder, resume=resume, reporting=Reporting(write=write))
+    if not found:
+        return None
+    if split is not None and split != recipe.data.validation:
+        place = None if recipe.data.root is None else f"{recipe.data.set}={recipe.data.root}"
+        found = session.evaluate(folder, data=place, split=split)
+    numbers = {k: v for k, v in found.items() if isinstance(v, float)}
+    seconds = sum(row["seconds"] for row in read_history(folder / HISTORY))
+    cell = Cell(metrics=numbers, protocol=found["protocol"], seconds=seconds)
+    write_text(folder / CELL, json.dumps(dataclasses.asdict(cell), indent=1) + "\n")
+    return cell

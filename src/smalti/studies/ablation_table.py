@@ -1,0 +1,138 @@
+"""The tables of an ablation: means and spreads over seeds, and differences paired by seed."""
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smalti.evaluation.plots import Difference, plot_differences
+from smalti.files import replacing, write_text
+from smalti.recipe import Ablation
+
+SHOWN = {
+    "semantic.miou": "mIoU",
+    "boundary.miou_3": "boundary mIoU 3 px",
+    "boundary.miou_5": "boundary mIoU 5 px",
+    "boundary.miou_10": "boundary mIoU 10 px",
+}
+Measured = tuple[float, float]
+"""Mean and standard deviation, in points; the latter is NaN for one value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One row with one seed: what was measured, how, and how long the training took."""
+
+    metrics: dict[str, float]
+    protocol: dict[str, Any]
+    seconds: float
+
+
+Cells = Mapping[tuple[str, int], Cell]
+
+
+def write_tables(ablation: Ablation, cells: Cells, out: Path) -> None:
+    """Writes `ablation.md`, `ablation.csv` (one line a run) and `ablation.png` into a folder."""
+    write_text(out / "ablation.md", markdown(ablation, cells))
+    write_text(out / "ablation.csv", _csv(cells))
+    rows = [row for row in ablation.rows[1:] if _seeds(cells, row.name)]
+    if rows:
+        panels = {
+            title: [_difference(ablation, cells, row.name, key, row.reported if key == "semantic.miou" else None)
+                    for row in rows]
+            for key, title in SHOWN.items() if key in ("semantic.miou", "boundary.miou_3")
+        }  # fmt: skip
+        with replacing(out / "ablation.png") as part:
+            part.write_bytes(plot_differences(panels))
+
+
+def markdown(ablation: Ablation, cells: Cells) -> str:
+    """The table with its protocol: every number in points (hundredths), mean ± standard deviation over seeds."""
+    head = ["variant", "seeds"]
+    for title in SHOWN.values():
+        head += [title, "Δ"]
+    head.insert(4, "Δ clear?")
+    head.insert(5, "paper's Δ")
+    lines = [f"# {ablation.name}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in ablation.rows:
+        seeds = _seeds(cells, row.name)
+        if not seeds:
+            continue
+        fields = [row.name, str(len(seeds))]
+        for key in SHOWN:
+            fields.append(_text(_spread([100 * cells[row.name, seed].metrics[key] for seed in seeds])))
+            pairs = _pairs(ablation, cells, row.name, key)
+            fields.append("" if row is ablation.rows[0] else _text(_spread(pairs), signed=True))
+            if key == "semantic.miou":
+                fields.append("" if row is ablation.rows[0] else _verdict(pairs))
+                fields.append("" if row.reported is None else f"{row.reported:+.2f}")
+        lines.append("| " + " | ".join(fields) + " |")
+    return "\n".join([*lines, "", *_notes(ablation, cells)]) + "\n"
+
+
+def _notes(ablation: Ablation, cells: Cells) -> list[str]:
+    notes = [
+        "Points are hundredths. ± is the standard deviation over seeds. Δ is the mean of the differences to the first "
+        "row with the same seed (same order of pictures, same augmentation). A Δ is called clear if it comes from at "
+        "least three seeds and is at least twice its own standard deviation.",
+    ]
+    if ablation.source:
+        notes.append(f"The paper's Δ: its {ablation.source}, single runs without spread, on its own data.")
+    if cells:
+        cell = next(iter(cells.values()))
+        keys = ("data", "split", "pictures", "input_size", "measured_at", "boundary", "weights", "version")
+        notes += [f"* {key}: {cell.protocol[key]}" for key in keys]
+        notes.append(f"* minutes a training: {statistics.median(c.seconds for c in cells.values()) / 60:.1f} (median)")
+        losses = {name: c.protocol["loss"] for (name, _), c in cells.items()}
+        notes += [f"* loss of {name}: {loss}" for name, loss in losses.items()]
+    return [line for note in notes for line in ((note, "") if not note.startswith("*") else (note,))]
+
+
+def _csv(cells: Cells) -> str:
+    keys = sorted({key for cell in cells.values() for key in cell.metrics})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["variant", "seed", "seconds", *keys])
+    for (name, seed), cell in cells.items():
+        writer.writerow(
+            [name, seed, f"{cell.seconds:.0f}", *(f"{cell.metrics.get(key, math.nan):.6f}" for key in keys)]
+        )
+    return text.getvalue()
+
+
+def _seeds(cells: Cells, name: str) -> list[int]:
+    return sorted(seed for row, seed in cells if row == name)
+
+
+def _pairs(ablation: Ablation, cells: Cells, name: str, key: str) -> list[float]:
+    """Differences to the baseline in points, for the seeds that both have."""
+    baseline = ablation.rows[0].name
+    both = [seed for seed in _seeds(cells, name) if (baseline, seed) in cells]
+    return [100 * (cells[name, seed].metrics[key] - cells[baseline, seed].metrics[key]) for seed in both]
+
+
+def _difference(ablation: Ablation, cells: Cells, name: str, key: str, reported: float | None) -> Difference:
+    mean, spread = _spread(_pairs(ablation, cells, name, key))
+    return Difference(name=name, mean=mean, spread=spread, reported=math.nan if reported is None else reported)
+
+
+def _spread(values: Sequence[float]) -> Measured:
+    mean = statistics.fmean(values) if values else math.nan
+    return mean, statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def _text(measured: Measured, signed: bool = False) -> str:
+    mean, spread = measured
+    if math.isnan(mean):
+        return "–"
+    text = f"{mean:+.2f}" if signed else f"{mean:.2f}"
+    return text if math.isnan(spread) else f"{text} ± {spread:.2f}"
+
+
+def _verdict(pairs: Sequence[float]) -> str:
+    mean, spread = _spread(pairs)
+    return "yes" if len(pairs) >= 3 and abs(mean) >= 2 * spread else "no"

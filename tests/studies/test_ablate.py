@@ -1,0 +1,107 @@
+"""Ablations: every row with every seed, once; tables with paired differences worked out by hand."""
+
+import csv
+import json
+
+import pytest
+from PIL import Image
+
+from smalti.models.create import find_recipe
+from smalti.recipe import Ablation, Variant
+from smalti.settings import override
+from smalti.studies import ablate
+from smalti.studies.ablate import Trial, choose_ablation, run_ablation
+from smalti.studies.ablation_table import SHOWN, Cell, markdown, write_tables
+
+TINY = {
+    "config.encoder": "resnet10t", "config.widths": (8, 8, 8, 8, 8), "weights": None, "data.workers": 0,
+    "data.options": {"size": (64, 96), "length": 4}, "training.epochs": 1, "training.steps_per_epoch": 2,
+    "training.batch": 2, "training.examples": 0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def ablation():
+    rows = (
+        Variant(name="plain", changes={"config.semantic_loss.lovasz": 0.0}),
+        Variant(name="fast", changes={"training.learning_rate": 0.01}, reported=0.5),
+        Variant(name="slow/er", changes={"training.learning_rate": 0.0001}),
+    )
+    return Ablation(name="test", recipe=override(find_recipe("sis_cnn.quick"), TINY), rows=rows, source="Table 9")
+
+
+def test_runs_every_row_once_and_goes_on(ablation, tmp_path, monkeypatch):
+    said = []
+    assert run_ablation(ablation, tmp_path, Trial(seeds=1, only=("fast",)), said.append)
+    assert [line for line in said if line.startswith("[")] == ["[1/2] plain, seed 0", "[2/2] fast, seed 0"]
+    said.clear()
+    assert run_ablation(ablation, tmp_path, Trial(seeds=1), said.append)
+    assert [line for line in said if line.startswith("[")] == ["[1/1] slow/er, seed 0"]
+    table = (tmp_path / "ablation.md").read_text()
+    assert [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")][1:] == [
+        "| plain", "| fast", "| slow/er",
+    ]  # fmt: skip
+    assert "loss of fast: 1 cross entropy" in table
+    rows = list(csv.DictReader((tmp_path / "ablation.csv").read_text().splitlines()))
+    assert [(row["variant"], row["seed"]) for row in rows] == [("plain", "0"), ("fast", "0"), ("slow/er", "0")]
+    assert 0 <= float(rows[0]["boundary.miou_3"]) <= 1
+    with Image.open(tmp_path / "ablation.png") as plot:
+        assert plot.size[0] > 300
+    # Nothing is left to do; what was done with other settings is not mixed in.
+    monkeypatch.setattr(ablate.session, "train", lambda *_, **__: pytest.fail("was trained again"))
+    assert run_ablation(ablation, tmp_path, Trial(seeds=1), said.append)
+    with pytest.raises(ValueError, match="was made with other settings"):
+        run_ablation(ablation, tmp_path, Trial(seeds=1, changes={"training.clip": 1.0}), said.append)
+
+
+def test_an_interrupted_row_is_not_counted(ablation, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablate.session, "train", lambda *_, **__: {})
+    assert not run_ablation(ablation, tmp_path, Trial(seeds=2), lambda _: None)
+    assert not (tmp_path / "ablation.md").exists()
+
+
+def test_the_rows_that_are_wanted_must_exist(ablation, tmp_path):
+    with pytest.raises(ValueError, match="no row of test has nothing in its name; the rows are: fast; slow/er"):
+        run_ablation(ablation, tmp_path, Trial(only=("nothing",)), lambda _: None)
+
+
+def test_any_recipe_and_any_changes():
+    ablation = choose_ablation("sis_cnn.quick", None, [{"training.ema": "none"}, {"a": "1", "b": "2"}])
+    assert [row.name for row in ablation.rows] == ["as it is", "training.ema=none", "a=1 b=2"]
+    other = choose_ablation("pac_deeplab.bal", "pac_deeplab.voc2012", [])
+    assert other.recipe.name == "pac_deeplab.voc2012"
+    with pytest.raises(ValueError, match='unknown ablation "pac_deeplab.ball".*did you mean "pac_deeplab.bal"'):
+        choose_ablation("pac_deeplab.ball", None, [])
+
+
+PROTOCOL = dict.fromkeys(
+    ("data", "split", "pictures", "input_size", "measured_at", "boundary", "weights", "version"), "x"
+)
+
+
+def cells(values):
+    return {
+        key: Cell(metrics=dict.fromkeys(SHOWN, value), protocol={**PROTOCOL, "loss": "l"}, seconds=60.0)
+        for key, value in values.items()
+    }
+
+
+def test_differences_are_paired_by_seed(ablation):
+    values = {("plain", 0): 0.50, ("plain", 1): 0.60, ("plain", 2): 0.40}
+    values |= {("fast", 0): 0.51, ("fast", 1): 0.62, ("fast", 2): 0.42, ("slow/er", 0): 0.55}
+    lines = {line.split(" | ")[0]: line.split(" | ") for line in markdown(ablation, cells(values)).splitlines()}
+    # By hand: 51, 62, 42 have the mean 51.67 and the deviation 10.02; the differences 1, 2, 2 have 1.67 and 0.58.
+    assert lines["| fast"][1:6] == ["3", "51.67 ± 10.02", "+1.67 ± 0.58", "yes", "+0.50"]
+    assert lines["| slow/er"][1:5] == ["1", "55.00", "+5.00", "no"]
+    assert lines["| plain"][1:5] == ["3", "50.00 ± 10.00", "", ""]
+
+
+def test_one_run_without_a_baseline_says_so(ablation, tmp_path):
+    found = cells({("fast", 3): 0.5})
+    write_tables(ablation, found, tmp_path)
+    assert "| fast | 1 | 50.00 | – | no |" in (tmp_path / "ablation.md").read_text()
+
+
+def test_cells_are_read_as_they_were_written():
+    (cell,) = cells({("plain", 0): 0.5}).values()
+    assert Cell(**json.loads(json.dumps(vars(cell)))) == cell
