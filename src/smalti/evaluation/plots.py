@@ -34,6 +34,7 @@ def plot_history(rows: Rows) -> bytes:
         _draw(accuracy, rows, {"pixel_accuracy": "pixel accuracy", "miou": "mIoU"}, "Validation accuracy")
         accuracy.set_ylim(0, 1)
         _draw(rate, rows, {"learning_rate": "learning rate"}, "Learning rate")
+        rate.set_ylim(bottom=0)
         return _png(figure)
 
 
@@ -44,7 +45,8 @@ def _draw(axes: Axes, rows: Rows, columns: Mapping[str, str], title: str) -> Non
         axes.plot([p[0] for p in points], [p[1] for p in points], marker="o", markersize=3, label=name + last)
     axes.set_title(title)
     axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0.5, max((r["epoch"] for r in rows), default=1) + 0.5)  # a single epoch has no range of its own
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(frameon=False)
 
 
