@@ -17,7 +17,7 @@ from smalti.draw.legend import legend_entries
 from smalti.draw.overlay import colorize, error_map, overlay
 from smalti.evaluation.plots import plot_confusion, plot_history
 from smalti.files import write_text
-from smalti.labels import LabelSet
+from smalti.labels import IGNORED, LabelSet
 
 WIDEST = 520
 """Pictures are shrunk to this many pixels, so that a report stays small enough to send."""
@@ -127,7 +127,6 @@ def _drawn(example: Example, labels: LabelSet) -> dict[str, Any]:
         if (example.truth != 255).any()
         else 0
     )
-    both = np.concatenate([example.truth, example.prediction])
     return {
         "name": example.name,
         "score": "nothing to count" if example.score is None else f"mIoU {example.score:.3f}",
@@ -138,8 +137,15 @@ def _drawn(example: Example, labels: LabelSet) -> dict[str, Any]:
             (f"errors in red: {100 * wrong:.1f} %",
              _picture_uri(error_map(example.picture, example.truth, example.prediction))),
         ],
-        "legend": [(_hex(color), text) for text, color in legend_entries(both, labels)],
+        "legend": _legend(example, labels),
     }  # fmt: skip
+
+
+def _legend(example: Example, labels: LabelSet) -> list[tuple[str, str]]:
+    """The truth's classes with their shares of its pixels, then those that only the answer has."""
+    entries = [(_hex(color), text) for text, color in legend_entries(example.truth, labels)]
+    only = sorted(set(np.unique(example.prediction)) - set(np.unique(example.truth)) - {IGNORED})
+    return entries + [(_hex(labels.colors[label]), f"{labels.names[label]} (answer only)") for label in only]
 
 
 def _picture_uri(picture: UInt8[np.ndarray, "height width 3"]) -> str:

@@ -9,11 +9,10 @@ maximum (`scale`), and made smaller by areas (`down_mode`), see `parts/losses/bo
 (frozen normalisation, output stride 8) is not in the paper and not here.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from jaxtyping import Float, UInt
 from torch import Tensor, nn
@@ -27,7 +26,6 @@ from smalti.parts.convolution import conv_norm_relu, convolve_concatenation
 from smalti.parts.encoders.timm_encoder import TimmEncoder
 from smalti.parts.losses import BoundaryWeights, SemanticLoss
 from smalti.recipe import Ablation, AugmentationRecipe, DataRecipe, InputPolicy, Recipe, TrainingRecipe, Variant
-from smalti.settings import override
 
 RATES = {"pac": (1, 3, 5, 7, 9), "aspp": (6, 12, 18), "none": ()}
 """At output stride 16; doubled at 8."""
@@ -189,18 +187,18 @@ def voc2012_aspp_bal() -> Recipe:
     return _voc2012("voc2012_aspp_bal", Config(context="aspp"))
 
 
-def _light() -> Config:
+def _camvid(name: str, training: TrainingRecipe, input_: InputPolicy) -> Recipe:
     """An EfficientNet-Lite encoder; its normalisation follows faster, because the training is short (spec 5.4)."""
-    return Config(encoder="tf_efficientnet_lite0", output_stride=8, multi_grid=None, width=128, batch_norm=(0.01, 1e-5))
-
-
-def _camvid(name: str, scale: tuple[float, float], training: TrainingRecipe, **changes: Any) -> Recipe:
-    augmentation = AugmentationRecipe(scale=scale, brightness=0.4, contrast=0.4, saturation=0.4)
-    recipe = Recipe(
-        name=f"pac_deeplab.{name}", model="pac_deeplab", config=_light(), data=DataRecipe(set="camvid"),
-        weights="imagenet", augmentation=augmentation, training=training,
-    )  # fmt: skip
-    return override(recipe, changes)
+    return Recipe(
+        name=f"pac_deeplab.{name}",
+        model="pac_deeplab",
+        config=Config(encoder="tf_efficientnet_lite0", multi_grid=None, width=128, batch_norm=(0.01, 1e-5)),
+        data=DataRecipe(set="camvid"),
+        weights="imagenet",
+        augmentation=AugmentationRecipe(scale=(0.5, 2.0), brightness=0.4, contrast=0.4, saturation=0.4),
+        input=input_,
+        training=training,
+    )
 
 
 def camvid() -> Recipe:
@@ -212,7 +210,7 @@ def camvid() -> Recipe:
         epochs=33, batch=8, learning_rate=1e-3, encoder_learning_rate=3e-4, warmup=100, clip=5.0, ema=0.99,
         validate_every=3,
     )  # fmt: skip
-    return _camvid("camvid", (0.5, 2.0), training)
+    return _camvid("camvid", training, InputPolicy())
 
 
 def camvid_half() -> Recipe:
@@ -224,10 +222,7 @@ def camvid_half() -> Recipe:
         epochs=12, batch=8, learning_rate=1e-3, encoder_learning_rate=3e-4, warmup=50, clip=5.0, ema=0.98,
         validate_every=3,
     )  # fmt: skip
-    recipe = _camvid("camvid_half", (0.25, 1.0), training)
-    size = (180, 240)
-    augmentation = dataclasses.replace(recipe.augmentation, crop=size)
-    return dataclasses.replace(recipe, augmentation=augmentation, input=InputPolicy(fit="pad", size=size))
+    return _camvid("camvid_half", training, InputPolicy(fit="pad", size=(180, 240)))
 
 
 BAL_ROWS = (
