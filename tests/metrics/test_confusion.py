@@ -80,16 +80,6 @@ def test_s7_frequency_weighting_changes_nothing_when_classes_are_equally_frequen
     assert 0.1 < found["semantic.miou"] < 0.9
 
 
-def test_matrices_add_up():
-    a, b, both = ConfusionMatrix(3), ConfusionMatrix(3), ConfusionMatrix(3)
-    a.update(torch.tensor([0, 1]), torch.tensor([0, 2]))
-    b.update(torch.tensor([2, 2]), torch.tensor([2, 1]))
-    both.update(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 2, 2, 1]))
-    assert torch.equal((a + b).counts, both.counts)
-    with pytest.raises(ValueError, match="3 and 4 classes"):
-        a + ConfusionMatrix(4)
-
-
 @pytest.mark.parametrize(
     ("predicted", "true", "message"),
     [([3], [0], "prediction has the label 3"), ([0], [7], "truth has the label 7"), ([-1], [0], "label -1"),

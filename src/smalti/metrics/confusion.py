@@ -39,11 +39,3 @@ class ConfusionMatrix:
         columns = torch.where(columns == IGNORED, self.classes, columns)
         cells = torch.bincount(rows * (self.classes + 1) + columns, minlength=self.counts.numel())
         self.counts += cells.view_as(self.counts)
-
-    def __add__(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
-        """The counts of both together."""
-        if other.classes != self.classes:
-            raise ValueError(f"matrices of {self.classes} and {other.classes} classes cannot be added")
-        total = ConfusionMatrix(self.classes)
-        total.counts = self.counts + other.counts
-        return total

@@ -8,7 +8,9 @@ Our default mode: any picture size, logits brought to full resolution, void igno
 
 Deviations: the ResNet is timm's (no convolution biases, first tap after its ReLU, padded pool instead of a padded map);
 torchvision's mean and standard deviation instead of BGR means; the PSP pooling is adaptive, which equals the library's
-when the map's size is a multiple of the bins and lifts its rule that sizes be multiples of 192.
+when the map's size is a multiple of the bins and lifts its rule that sizes be multiples of 192; Keras' momentum and eps
+of batch normalisation hold in the decoder, the encoder keeps timm's; bfloat16 where it is fast (training.precision =
+float32 does without). The default mode pads to the stride that the taps need: with four, CamVid's 360 rows to 368.
 """
 
 import dataclasses
