@@ -371,3 +371,21 @@ def test_a_batch_of_one_says_what_to_do(tiny, quiet, tmp_path):
     changes = {"training__batch": 1, "config__context": "pyramid_pooling"}
     with pytest.raises(ValueError, match="set training.batch=2 or more"):
         run(tiny(**changes), tmp_path / "run", reporting=quiet[0])
+
+
+def test_the_last_validation_is_what_evaluation_measures(tiny, quiet, tmp_path):
+    """Pictures of unlike sizes: none is answered otherwise for its neighbours."""
+    from fake_datasets import FolderShape, index_mask, picture, save
+    from smalti.evaluation.run import evaluate_checkpoint
+
+    shape = FolderShape()
+    for k, stem in enumerate(shape.stems):
+        size = (40 + 8 * k, 100 - 7 * k)
+        save(tmp_path / "data" / "images" / f"{stem}.png", picture(k, size))
+        save(tmp_path / "data" / "masks" / f"{stem}.png", index_mask(k, [0, 1, 2], size))
+    data = {"data__set": "folder", "data__root": str(tmp_path / "data"), "data__options": {"validation": 0.5}}
+    run(tiny(**data, config__context="pyramid_pooling"), tmp_path / "run", reporting=quiet[0])
+    found = evaluate_checkpoint(tmp_path / "run" / "last.safetensors", f"folder={tmp_path / 'data'}", "val", "test")
+    last = read_history(tmp_path / "run" / HISTORY)[-1]
+    assert found.metrics["semantic.miou"] == pytest.approx(last["miou"], rel=1e-4)
+    assert found.metrics["semantic.pixel_accuracy"] == pytest.approx(last["pixel_accuracy"], rel=1e-4)

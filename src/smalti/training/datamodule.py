@@ -154,10 +154,10 @@ class DataModule(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Every validation picture once."""
+        """Every validation picture once, by itself: beside a larger one it would be padded, and answered otherwise."""
         return DataLoader(
             ValidationSet(self.validation),
-            batch_size=min(self.recipe.training.batch, 4),
+            batch_size=1,
             collate_fn=self.collation.validation,
             **self._workers(),
         )
