@@ -68,7 +68,7 @@ def test_train_writes_a_whole_run_folder(trained):
     assert 0 <= metrics["semantic.miou"] <= 1
     assert metrics["semantic.iou.road"] is None or 0 <= metrics["semantic.iou.road"] <= 1
     protocol = metrics["protocol"]
-    assert protocol["data"] == "scenes"
+    assert protocol["data"] == "scenes version 1"
     assert protocol["split"] == "val"
     assert protocol["version"] == smalti.__version__
     assert {"classes", "ignored", "input_size", "views", "weights"} <= protocol.keys()

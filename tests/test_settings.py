@@ -31,6 +31,7 @@ def test_a_recipe_survives_json(name):
         ("config.widths", "8,8,8,8,8", (8, 8, 8, 8, 8)),
         ("config.semantic_loss.class_weights", "median_frequency", "median_frequency"),
         ("config.semantic_loss.dice", "0.5", 0.5),
+        ("config.output_stride", "8", 8),
         ("weights", "none", None),
         ("weights", "imagenet", "imagenet"),
         ("data.options.length", "12", 12),

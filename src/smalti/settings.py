@@ -87,9 +87,10 @@ def _parse_plain(value: Any, kind: Any) -> Any:
 
 
 def _parse_choice(value: Any, choices: tuple[Any, ...]) -> Any:
-    if value not in choices:
-        raise ValueError(f"must be one of {', '.join(map(str, choices))}")
-    return value
+    for choice in choices:
+        if str(value) == str(choice):  # as text it comes from the command line
+            return choice
+    raise ValueError(f"must be one of {', '.join(map(str, choices))}")
 
 
 def _parse_union(value: Any, arguments: tuple[Any, ...]) -> Any:

@@ -47,6 +47,7 @@ def test_years(tmp_path):
     (tmp_path / "more" / "VOCdevkit" / "VOC2012").rename(tmp_path / "VOCdevkit" / "VOC2012")
     assert Voc(tmp_path).root.name == "VOC2012"
     assert Voc(tmp_path, year="2007").root.name == "VOC2007"
+    assert (Voc(tmp_path).edition, Voc(tmp_path, year="2007").edition) == ("2012", "2007")
     with pytest.raises(DataError, match=r"no VOC2011 here, only VOC2007, VOC2012"):
         Voc(tmp_path, year="2011")
 

@@ -25,6 +25,8 @@ class Dataset(ABC):
     split: str
     labels: LabelSet
     channels: int = 3
+    edition: str = ""
+    """Which of several versions of the set this is, where there are several."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -54,8 +56,8 @@ class View(Dataset):
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self.name, self.split, self.channels = dataset.name, dataset.split, dataset.channels
-        self.labels = dataset.labels
+        self.name, self.split, self.edition = dataset.name, dataset.split, dataset.edition
+        self.labels, self.channels = dataset.labels, dataset.channels
 
     def __len__(self) -> int:
         return len(self.dataset)

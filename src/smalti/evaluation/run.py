@@ -119,7 +119,7 @@ def _protocol(card: Card, dataset: Dataset, predictor: Predictor, version: str) 
     recipe = card.recipe
     policy = recipe.input
     return {
-        "data": dataset.name,
+        "data": f"{dataset.name} {dataset.edition}".strip(),
         "split": dataset.split,
         "pictures": len(dataset),
         "classes": list(card.labels.names),

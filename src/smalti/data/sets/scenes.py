@@ -20,6 +20,7 @@ class Scenes(Dataset):
     """Procedural street scenes with CamVid's 11 classes, drawn from a seed: 512 train, 64 val, 64 test."""
 
     name = "scenes"
+    edition = f"version {SCENES_VERSION}"
     labels = dataclasses.replace(CAMVID, title=f"procedural street scenes, version {SCENES_VERSION}")
 
     def __init__(

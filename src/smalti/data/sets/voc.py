@@ -42,6 +42,7 @@ class Voc(AnnotatedPictures):
         """
         self.split = check_split(split, SPLITS, self.name)
         self.root = _of_year(find_root(root, LAYOUT), year)
+        self.edition = self.root.name.removeprefix("VOC")
         if split == "train_aug":
             self.items = self._augmented(sbd)
         else:
