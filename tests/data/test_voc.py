@@ -7,6 +7,7 @@ from PIL import Image
 
 from fake_datasets import SBD_SPLITS, VOC_SPLITS, write_sbd, write_voc
 from smalti.data.contract import DataError
+from smalti.data.dataset import open_dataset
 from smalti.data.sets.sbd import Sbd
 from smalti.data.sets.voc import Voc
 from smalti.labels import VOC
@@ -46,10 +47,14 @@ def test_years(tmp_path):
     write_voc(tmp_path / "more", "2012")
     (tmp_path / "more" / "VOCdevkit" / "VOC2012").rename(tmp_path / "VOCdevkit" / "VOC2012")
     assert Voc(tmp_path).root.name == "VOC2012"
-    assert Voc(tmp_path, year="2007").root.name == "VOC2007"
-    assert (Voc(tmp_path).edition, Voc(tmp_path, year="2007").edition) == ("2012", "2007")
+    assert Voc(tmp_path, year=2007).root.name == "VOC2007"
+    assert (Voc(tmp_path).edition, Voc(tmp_path, year=2007).edition) == ("2012", "2007")
+    assert open_dataset("voc", root=tmp_path, split="val", options={"year": "2007"}).edition == "2007"
+    (tmp_path / "VOCdevkit" / "VOC2012").rename(tmp_path / "VOCdevkit" / "VOC2012_old")
+    assert Voc(tmp_path).edition == "2007"
+    (tmp_path / "VOCdevkit" / "VOC2012_old").rename(tmp_path / "VOCdevkit" / "VOC2012")
     with pytest.raises(DataError, match=r"no VOC2011 here, only VOC2007, VOC2012"):
-        Voc(tmp_path, year="2011")
+        Voc(tmp_path, year=2011)
 
 
 def test_splits(tmp_path):

@@ -1,6 +1,7 @@
 """Ablations: every row with every seed, once; tables with paired differences worked out by hand."""
 
 import csv
+import dataclasses
 import json
 
 import pytest
@@ -105,3 +106,23 @@ def test_one_run_without_a_baseline_says_so(ablation, tmp_path):
 def test_cells_are_read_as_they_were_written():
     (cell,) = cells({("plain", 0): 0.5}).values()
     assert Cell(**json.loads(json.dumps(vars(cell)))) == cell
+
+
+def test_changes_of_all_rows_may_not_touch_what_a_row_is_about(ablation, tmp_path):
+    with pytest.raises(ValueError, match=r'--set training.learning_rate changes what the row "fast" is about'):
+        run_ablation(ablation, tmp_path, Trial(changes={"training.learning_rate": 1.0}), lambda _: None)
+    bal = choose_ablation("pac_deeplab.pac", None, [])
+    with pytest.raises(ValueError, match="would mix two causes"):
+        run_ablation(bal, tmp_path, Trial(changes={"config.semantic_loss.boundary.size": 35}), lambda _: None)
+
+
+@pytest.mark.parametrize("names", [("a b", "a_b"), ("a", "a"), ("..", "x"), ("", "x")])
+def test_rows_need_folders_of_their_own(ablation, tmp_path, names):
+    rows = (ablation.rows[0], *(Variant(name=name, changes={}) for name in names))
+    with pytest.raises(ValueError, match="rows need names that differ"):
+        run_ablation(dataclasses.replace(ablation, rows=rows), tmp_path, Trial(), lambda _: None)
+
+
+def test_no_difference_is_never_clear(ablation):
+    values = {(name, seed): 0.5 for name in ("plain", "fast") for seed in range(3)}
+    assert "| fast | 3 | 50.00 ± 0.00 | +0.00 ± 0.00 | no |" in markdown(ablation, cells(values))

@@ -21,9 +21,9 @@ from smalti.hardware import uses_bfloat16
 from smalti.metrics.boundary import BoundaryBands
 from smalti.metrics.confusion import ConfusionMatrix
 from smalti.metrics.semantic import semantic_metrics
-from smalti.models.create import paper_numbers
+from smalti.models.create import find_recipe, paper_numbers
 from smalti.predict.predictor import Predictor
-from smalti.recipe import DataRecipe
+from smalti.recipe import DataRecipe, Recipe
 
 METRICS = "metrics.json"
 REPORT = "report.html"
@@ -175,8 +175,14 @@ def _beside_the_paper(evaluation: Evaluation, history: list[dict[str, float]]) -
         ours["seconds_per_step"] = float(np.median(per_epoch)) / (recipe.training.steps_per_epoch or math.nan)
     return tuple(
         (key.replace("_", " "), f"{ours[key]:.4g}" if key in ours else "not measured", f"{value:.4g}")
-        for key, value in paper_numbers(recipe.name).items()
+        for key, value in _reported(recipe).items()
     )
+
+
+def _reported(recipe: Recipe) -> dict[str, float]:
+    """The paper's numbers, if the network and its loss are still those of the recipe of that name."""
+    reported = paper_numbers(recipe.name)
+    return reported if reported and find_recipe(recipe.name).config == recipe.config else {}
 
 
 def _example(evaluation: Evaluation, score: PictureScore) -> Example:

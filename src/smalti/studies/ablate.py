@@ -16,7 +16,7 @@ from smalti.recipe import Ablation, Recipe, Variant
 from smalti.settings import override, to_json
 from smalti.studies.ablation_table import Cell, write_tables
 from smalti.training.callbacks import HISTORY, STATE, read_history
-from smalti.training.run import RECIPE, Reporting, stored_recipe
+from smalti.training.run import RECIPE, Reporting
 
 CELL = "ablation.json"
 
@@ -39,6 +39,8 @@ def choose_ablation(name: str, recipe: str | None, variants: list[dict[str, Any]
         ValueError: If there is none of that name; names the nearest.
     """
     if variants:
+        if recipe is not None:
+            raise ValueError("--variant changes the recipe that is named first: leave --recipe away")
         rows = [Variant(name=" ".join(f"{k}={v}" for k, v in changes.items()), changes=changes) for changes in variants]
         return Ablation(name=name, recipe=find_recipe(name), rows=(Variant(name="as it is", changes={}), *rows))
     ablation = find_ablation(name)
@@ -54,6 +56,7 @@ def run_ablation(ablation: Ablation, out: Path, trial: Trial, write: Callable[[s
     Raises:
         ValueError: If a run folder there was made with other settings, or no row is left.
     """
+    _check(ablation, trial)
     rows = _chosen(ablation, trial)
     cells = _measured(ablation, out, trial)
     jobs = [(row, seed) for seed in range(trial.seeds) for row in rows if (row.name, seed) not in cells]
@@ -66,6 +69,19 @@ def run_ablation(ablation: Ablation, out: Path, trial: Trial, write: Callable[[s
         write_tables(ablation, cells, out)
     write_tables(ablation, cells, out)
     return True
+
+
+def _check(ablation: Ablation, trial: Trial) -> None:
+    folders = [_folder(Path(), row).name for row in ablation.rows]
+    twice = sorted({name for name in folders if folders.count(name) > 1 or name.strip(".") == ""})
+    if twice:
+        raise ValueError(f'rows need names that differ and make folders; not so: "{twice[0]}"')
+    for key in trial.changes:
+        for row in ablation.rows:
+            same = [own for own in row.changes if f"{own}.".startswith(f"{key}.") or f"{key}.".startswith(f"{own}.")]
+            if same:
+                raise ValueError(f'--set {key} changes what the row "{row.name}" is about ({same[0]}): the differences '
+                                 "would mix two causes. Make it a row of its own with --variant")  # fmt: skip
 
 
 def _chosen(ablation: Ablation, trial: Trial) -> list[Variant]:
@@ -93,26 +109,23 @@ def _measured(ablation: Ablation, out: Path, trial: Trial) -> dict[tuple[str, in
     for row in ablation.rows:
         for file in sorted(_folder(out, row).glob(f"seed_*/{CELL}")):
             seed = int(file.parent.name.removeprefix("seed_"))
-            if _comparable(stored_recipe(file.parent)) != _comparable(_recipe(ablation, row, seed, trial)):
-                raise ValueError(f"{file.parent} was made with other settings: choose another folder with --out")
-            cells[row.name, seed] = Cell(**json.loads(file.read_text(encoding="utf-8")))
-            measured_on = cells[row.name, seed].protocol["split"]
-            if measured_on != (trial.split or ablation.recipe.data.validation):
+            cell = Cell(**json.loads(file.read_text(encoding="utf-8")))
+            recipe = _recipe(ablation, row, seed, trial)
+            if cell.wanted != to_json(recipe):
+                raise ValueError(f"{file.parent} was made with other settings or other data: "
+                                 "choose another folder with --out")  # fmt: skip
+            measured_on = cell.protocol["split"]
+            if measured_on != (trial.split or recipe.data.validation):
                 raise ValueError(f"{file.parent} was measured on the split {measured_on}: take --split {measured_on}, "
                                  "or another folder with --out")  # fmt: skip
+            cells[row.name, seed] = cell
     return cells
-
-
-def _comparable(recipe: Recipe) -> Any:
-    values = to_json(dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, root=None)))
-    values["config"]["semantic_loss"]["class_weights"] = None  # named rules have become numbers
-    return values
 
 
 def _run_cell(recipe: Recipe, folder: Path, split: str | None, write: Callable[[str], None]) -> Cell | None:
     """None = interrupted."""
     resume = (folder / STATE).is_file()
-    if not resume and (folder / RECIPE).is_file():  # it was stopped within its first epoch
+    if not resume and (folder / RECIPE).is_file() and not (folder / HISTORY).is_file():  # stopped in its first epoch
         shutil.rmtree(folder)
     found = session.train(recipe, out=folder, resume=resume, reporting=Reporting(write=write))
     if not found:
@@ -122,6 +135,6 @@ def _run_cell(recipe: Recipe, folder: Path, split: str | None, write: Callable[[
         found = session.evaluate(folder, data=place, split=split)
     numbers = {k: v for k, v in found.items() if isinstance(v, float)}
     seconds = sum(row["seconds"] for row in read_history(folder / HISTORY))
-    cell = Cell(metrics=numbers, protocol=found["protocol"], seconds=seconds)
+    cell = Cell(metrics=numbers, protocol=found["protocol"], seconds=seconds, wanted=to_json(recipe))
     write_text(folder / CELL, json.dumps(dataclasses.asdict(cell), indent=1) + "\n")
     return cell

@@ -5,7 +5,7 @@ import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,12 @@ class Cell:
     metrics: dict[str, float]
     protocol: dict[str, Any]
     seconds: float
+    wanted: dict[str, Any] = field(default_factory=dict)
+    """The recipe that was asked for, as JSON: cells made by another one are not taken for this row's."""
+
+    def value(self, key: str) -> float:
+        """A metric; NaN if it could not be measured."""
+        return self.metrics.get(key, math.nan)
 
 
 Cells = Mapping[tuple[str, int], Cell]
@@ -64,7 +70,7 @@ def markdown(ablation: Ablation, cells: Cells) -> str:
             continue
         fields = [row.name, str(len(seeds))]
         for key in SHOWN:
-            fields.append(_text(_spread([100 * cells[row.name, seed].metrics[key] for seed in seeds])))
+            fields.append(_text(_spread([100 * cells[row.name, seed].value(key) for seed in seeds])))
             pairs = _pairs(ablation, cells, row.name, key)
             fields.append("" if row is ablation.rows[0] else _text(_spread(pairs), signed=True))
             if key == "semantic.miou":
@@ -98,9 +104,7 @@ def _csv(cells: Cells) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["variant", "seed", "seconds", *keys])
     for (name, seed), cell in cells.items():
-        writer.writerow(
-            [name, seed, f"{cell.seconds:.0f}", *(f"{cell.metrics.get(key, math.nan):.6f}" for key in keys)]
-        )
+        writer.writerow([name, seed, f"{cell.seconds:.0f}", *(f"{cell.value(key):.6f}" for key in keys)])
     return text.getvalue()
 
 
@@ -112,7 +116,7 @@ def _pairs(ablation: Ablation, cells: Cells, name: str, key: str) -> list[float]
     """Differences to the baseline in points, for the seeds that both have."""
     baseline = ablation.rows[0].name
     both = [seed for seed in _seeds(cells, name) if (baseline, seed) in cells]
-    return [100 * (cells[name, seed].metrics[key] - cells[baseline, seed].metrics[key]) for seed in both]
+    return [100 * (cells[name, seed].value(key) - cells[baseline, seed].value(key)) for seed in both]
 
 
 def _difference(ablation: Ablation, cells: Cells, name: str, key: str, reported: float | None) -> Difference:
@@ -135,4 +139,4 @@ def _text(measured: Measured, signed: bool = False) -> str:
 
 def _verdict(pairs: Sequence[float]) -> str:
     mean, spread = _spread(pairs)
-    return "yes" if len(pairs) >= 3 and abs(mean) >= 2 * spread else "no"
+    return "yes" if len(pairs) >= 3 and mean and abs(mean) >= 2 * spread else "no"

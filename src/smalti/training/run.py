@@ -133,19 +133,6 @@ def _prepare_folder(recipe: Recipe, out: Path, resume: bool) -> bool:
     return False
 
 
-def stored_recipe(out: Path) -> Recipe:
-    """The recipe of a run folder.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    try:
-        values = json.loads((out / RECIPE).read_text(encoding="utf-8"))
-        return recipe_from_json(values, model_class(values["model"]).config_type)
-    except (OSError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{out}: no readable {RECIPE} here: {error}") from error
-
-
 def _check_same(wanted: Recipe, stored: Recipe, out: Path) -> None:
     old, new = _flat(to_json(stored)), _flat(to_json(wanted))
     for key in sorted(old.keys() | new.keys()):

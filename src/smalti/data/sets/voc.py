@@ -16,7 +16,7 @@ LISTS = "ImageSets/Segmentation"
 LAYOUT = NativeLayout(
     set="voc",
     folders=("VOCdevkit",),
-    markers=(f"VOC20*/{LISTS}",),
+    markers=(f"VOC20[0-9][0-9]/{LISTS}",),
     how_to_get="It is the VOCdevkit of the PASCAL VOC challenge, with VOC2012/ or VOC2007/ inside.",
 )
 
@@ -33,7 +33,7 @@ class Voc(AnnotatedPictures):
     labels = VOC
 
     def __init__(
-        self, root: Path | None = None, split: str = "train", *, year: str | None = None, sbd: str | None = None
+        self, root: Path | None = None, split: str = "train", *, year: int | None = None, sbd: str | None = None
     ) -> None:
         """`year`: 2007 or 2012, None = the newest there. `sbd`: its folder, None = beside VOCdevkit or in SMALTI_DATA.
 
@@ -87,7 +87,7 @@ class Voc(AnnotatedPictures):
                         "--set data.options.sbd=FOLDER; or do without it: --set data.train=train")  # fmt: skip
 
 
-def _of_year(devkit: Path, year: str | None) -> Path:
+def _of_year(devkit: Path, year: int | None) -> Path:
     there = sorted(folder.parents[1].name for folder in devkit.glob(LAYOUT.markers[0]))
     chosen = there[-1] if year is None else f"VOC{year}"
     if chosen not in there:

@@ -1,5 +1,6 @@
 """Pyramid atrous convolution (PAC): one 3x3 filter at several rates (D. Yu, pac-bal, section 3.3 and Fig. 6)."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -49,7 +50,7 @@ class PyramidAtrousConvolution(nn.Module):
         self.rates, self.merge, self.norm = check_rates(rates), merge, norm
         self.out_channels = out_channels
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
-        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # as torch's own convolutions, so as ASPP's filters
         norms = {"per_rate": len(self.rates), "shared": 1, "post": 0}[norm]
         self.norms = nn.ModuleList(nn.BatchNorm2d(out_channels, eps, momentum) for _ in range(norms))
         if merge == "concat":
