@@ -202,10 +202,7 @@ def _camvid(name: str, training: TrainingRecipe, input_: InputPolicy) -> Recipe:
 
 
 def camvid() -> Recipe:
-    """CamVid at full size on two cores.
-
-    Measured: benchmarks/README.md.
-    """
+    """CamVid at full size on two cores; not measured yet."""
     training = TrainingRecipe(
         epochs=33, batch=8, learning_rate=1e-3, encoder_learning_rate=3e-4, warmup=100, clip=5.0, ema=0.99,
         validate_every=3,
@@ -214,10 +211,7 @@ def camvid() -> Recipe:
 
 
 def camvid_half() -> Recipe:
-    """CamVid at half size in about five minutes on two cores: what the ablations are made with.
-
-    Measured: benchmarks/README.md.
-    """
+    """CamVid at half size in about five minutes on two cores: what the ablations are made with."""
     training = TrainingRecipe(
         epochs=12, batch=8, learning_rate=1e-3, encoder_learning_rate=3e-4, warmup=50, clip=5.0, ema=0.98,
         validate_every=3,
