@@ -101,6 +101,9 @@ def test_evaluated_otherwise_than_trained(trained):
     assert "changed_since_training" not in smalti.evaluate(trained[0], split="test")["protocol"]
     result = smalti_command("evaluate", trained[0], "--split", "test", "--set", "input.size=32,48")
     assert result.exit_code == 0, result.output
+    for key in ("weights", "data.root", "config.semantic_loss.boundary.size"):
+        with pytest.raises(ValueError, match=f"{key} cannot be changed after training"):
+            smalti.evaluate(trained[0], changes={key: "1"})
     with pytest.raises(ValueError, match="this checkpoint is of another network"):
         smalti.evaluate(trained[0], changes={"config.widths": "16,16,16,16,16"})
 

@@ -137,6 +137,15 @@ def test_rates_must_be_positive_whole_numbers(block, rates):
         block(3, 4, rates)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_unknown_merges_and_norms_are_named():
+    for block in (PyramidAtrousConvolution, AtrousSpatialPyramid):
+        with pytest.raises(ValueError, match='merge must be "sum" or "concat"'):
+            block(3, 4, merge="mean")
+    with pytest.raises(ValueError, match='norm "per_rate", "post" or "shared"'):
+        PyramidAtrousConvolution(3, 4, norm="before")
+
+
 def test_a_concatenation_need_not_be_built():
     conv = torch.nn.Conv2d(3 + 4 + 5, 6, 1)
     maps = [torch.randn(2, 3, 9, 12), torch.randn(2, 4, 1, 1), torch.randn(2, 5, 3, 4)]

@@ -123,6 +123,12 @@ def test_rows_need_folders_of_their_own(ablation, tmp_path, names):
         run_ablation(dataclasses.replace(ablation, rows=rows), tmp_path, Trial(), lambda _: None)
 
 
+def test_every_protocol_that_occurs_is_named(ablation):
+    both = cells({("plain", 0): 0.5, ("fast", 0): 0.5})
+    both["fast", 0].protocol["weights"] = "random"
+    assert "* weights: x or, in other runs, random" in markdown(ablation, both)
+
+
 def test_no_difference_is_never_clear(ablation):
     values = {(name, seed): 0.5 for name in ("plain", "fast") for seed in range(3)}
     assert "| fast | 3 | 50.00 ± 0.00 | +0.00 ± 0.00 | no |" in markdown(ablation, cells(values))

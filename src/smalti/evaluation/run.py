@@ -72,6 +72,7 @@ def evaluate_checkpoint(
     Raises:
         ValueError: If the checkpoint and the data have different classes, or a file cannot be read.
     """
+    _check_changes(changes or {})
     model, card = checkpoint.load(path, changes)
     predictor = Predictor(model, card.recipe.input, card.recipe.training.precision)
     dataset = _open(card.recipe.data, data, split or card.recipe.data.validation)
@@ -135,6 +136,15 @@ def _protocol(card: Card, dataset: Dataset, predictor: Predictor, version: str) 
         "trained_on": f"{recipe.data.set} {recipe.data.train}",
         "version": version,
     }
+
+
+def _check_changes(changes: Mapping[str, Any]) -> None:
+    """What was fixed by the training would stand in the report as if it had been otherwise."""
+    for key in changes:
+        acts = key.startswith(("config.", "input.")) or key == "training.precision"
+        if not acts or key.startswith("config.semantic_loss"):
+            raise ValueError(f"{key} cannot be changed after training; what can: config.… (not the loss), input.…, "
+                             "training.precision")  # fmt: skip
 
 
 def _changed(changes: Mapping[str, Any] | None) -> dict[str, str]:

@@ -52,8 +52,9 @@ class SegmentationModel(nn.Module, ABC):
         return (images.to(self.mean.dtype) / full - self.mean) / self.std
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """The pretrained part, which may learn at a rate of its own; empty where there is none."""
-        return []
+        """The pretrained part, which may learn at a rate of its own: those of `self.encoder`; empty without one."""
+        encoder = getattr(self, "encoder", None)
+        return list(encoder.parameters()) if isinstance(encoder, nn.Module) else []
 
     @abstractmethod
     def forward(self, images: UInt[Tensor, "batch channels height width"]) -> Outputs:

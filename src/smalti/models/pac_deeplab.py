@@ -99,10 +99,6 @@ class PacDeeplab(SegmentationModel):
         assert outputs.semantic is not None
         return decode_semantic(outputs.semantic, frames, self.labels)
 
-    def encoder_parameters(self) -> list[nn.Parameter]:
-        """The ImageNet part."""
-        return list(self.encoder.parameters())
-
 
 class Head(nn.Module):
     """Fig. 3: the map itself, its mean and its context, each of `width` channels; then the classifier.

@@ -106,10 +106,6 @@ class SisCnn(SegmentationModel):
         assert outputs.semantic is not None
         return decode_semantic(outputs.semantic, frames, self.labels)
 
-    def encoder_parameters(self) -> list[nn.Parameter]:
-        """The ImageNet part."""
-        return list(self.encoder.parameters())
-
 
 def _unet(config: Config, channels: Sequence[int], classes: int) -> nn.Module:
     block = {"count": config.convolutions, "order": config.conv_order, "batch_norm": config.batch_norm}

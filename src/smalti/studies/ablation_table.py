@@ -89,9 +89,9 @@ def _notes(ablation: Ablation, cells: Cells) -> list[str]:
     if ablation.source:
         notes.append(f"The paper's Δ: its {ablation.source}, single runs without spread, on its own data.")
     if cells:
-        cell = next(iter(cells.values()))
         keys = ("data", "split", "pictures", "input_size", "measured_at", "boundary", "weights", "version")
-        notes += [f"* {key}: {cell.protocol[key]}" for key in keys]
+        found = {key: dict.fromkeys(str(cell.protocol[key]) for cell in cells.values()) for key in keys}
+        notes += [f"* {key}: {' or, in other runs, '.join(values)}" for key, values in found.items()]
         notes.append(f"* minutes a training: {statistics.median(c.seconds for c in cells.values()) / 60:.1f} (median)")
         losses = {name: c.protocol["loss"] for (name, _), c in cells.items()}
         notes += [f"* loss of {name}: {loss}" for name, loss in losses.items()]

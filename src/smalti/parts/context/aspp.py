@@ -29,9 +29,11 @@ class AtrousSpatialPyramid(nn.Module):
         """`out_channels` of each branch; `self.out_channels` says those of the answer.
 
         Raises:
-            ValueError: If there are no rates, or one is not a positive whole number.
+            ValueError: If there are no rates, one is not a positive whole number, or there is no such merge.
         """
         super().__init__()
+        if merge not in ("sum", "concat"):
+            raise ValueError(f'merge must be "sum" or "concat", got "{merge}"')
         self.rates = check_rates(rates)
         self.merge = merge
         self.out_channels = out_channels * (len(self.rates) if merge == "concat" else 1)

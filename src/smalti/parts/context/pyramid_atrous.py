@@ -43,9 +43,13 @@ class PyramidAtrousConvolution(nn.Module):
         """`batch_norm` is (momentum, eps) of every normalisation in the block.
 
         Raises:
-            ValueError: If there are no rates, or one is not a positive whole number.
+            ValueError: If there are no rates, one is not a positive whole number, or there is no such merge or norm.
         """
         super().__init__()
+        if merge not in ("sum", "concat") or norm not in ("per_rate", "post", "shared"):
+            raise ValueError(
+                f'merge must be "sum" or "concat", norm "per_rate", "post" or "shared", got "{merge}", "{norm}"'
+            )
         momentum, eps = batch_norm
         self.rates, self.merge, self.norm = check_rates(rates), merge, norm
         self.out_channels = out_channels
