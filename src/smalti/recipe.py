@@ -145,7 +145,7 @@ class Variant:
     changes: Mapping[str, Any]
     """Dotted keys, as for `--set`; on top of those of the ablation's first row."""
     reported: float | None = None
-    """The paper's difference to its baseline, in points (hundredths) of mIoU."""
+    """The paper's difference to its baseline, in points (hundredths) of the ablation's first metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +157,8 @@ class Ablation:
     rows: tuple[Variant, ...]
     source: str = ""
     """The paper's table."""
+    metrics: tuple[str, ...] = ("semantic.miou", "boundary.miou_3", "boundary.miou_5", "boundary.miou_10")
+    """What the table shows, the most important first."""
 
 
 def recipe_from_json(values: Mapping[str, Any], config: type[Any]) -> Recipe:

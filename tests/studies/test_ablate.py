@@ -12,7 +12,7 @@ from smalti.recipe import Ablation, Variant
 from smalti.settings import override
 from smalti.studies import ablate
 from smalti.studies.ablate import Trial, choose_ablation, run_ablation
-from smalti.studies.ablation_table import SHOWN, Cell, markdown, write_tables
+from smalti.studies.ablation_table import Cell, markdown, write_tables
 
 TINY = {
     "config.encoder": "resnet10t", "config.widths": (8, 8, 8, 8, 8), "weights": None, "data.workers": 0,
@@ -33,10 +33,10 @@ def ablation():
 
 def test_runs_every_row_once_and_goes_on(ablation, tmp_path, monkeypatch):
     said = []
-    assert run_ablation(ablation, tmp_path, Trial(seeds=1, only=("fast",)), said.append)
+    assert run_ablation(ablation, tmp_path, Trial(repeats=1, only=("fast",)), said.append)
     assert [line for line in said if line.startswith("[")] == ["[1/2] plain, seed 0", "[2/2] fast, seed 0"]
     said.clear()
-    assert run_ablation(ablation, tmp_path, Trial(seeds=1), said.append)
+    assert run_ablation(ablation, tmp_path, Trial(repeats=1), said.append)
     assert [line for line in said if line.startswith("[")] == ["[1/1] slow/er, seed 0"]
     table = (tmp_path / "ablation.md").read_text()
     assert [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| ")][1:] == [
@@ -50,14 +50,14 @@ def test_runs_every_row_once_and_goes_on(ablation, tmp_path, monkeypatch):
         assert plot.size[0] > 300
     # Nothing is left to do; what was done with other settings is not mixed in.
     monkeypatch.setattr(ablate.session, "train", lambda *_, **__: pytest.fail("was trained again"))
-    assert run_ablation(ablation, tmp_path, Trial(seeds=1), said.append)
+    assert run_ablation(ablation, tmp_path, Trial(repeats=1), said.append)
     with pytest.raises(ValueError, match="was made with other settings"):
-        run_ablation(ablation, tmp_path, Trial(seeds=1, changes={"training.clip": 1.0}), said.append)
+        run_ablation(ablation, tmp_path, Trial(repeats=1, changes={"training.clip": 1.0}), said.append)
 
 
 def test_an_interrupted_row_is_not_counted(ablation, tmp_path, monkeypatch):
     monkeypatch.setattr(ablate.session, "train", lambda *_, **__: {})
-    assert not run_ablation(ablation, tmp_path, Trial(seeds=2), lambda _: None)
+    assert not run_ablation(ablation, tmp_path, Trial(repeats=2), lambda _: None)
     assert not (tmp_path / "ablation.md").exists()
 
 
@@ -82,7 +82,7 @@ PROTOCOL = dict.fromkeys(
 
 def cells(values):
     return {
-        key: Cell(metrics=dict.fromkeys(SHOWN, value), protocol={**PROTOCOL, "loss": "l"}, seconds=60.0)
+        key: Cell(metrics=dict.fromkeys(Ablation.metrics, value), protocol={**PROTOCOL, "loss": "l"}, seconds=60.0)
         for key, value in values.items()
     }
 
@@ -132,3 +132,32 @@ def test_every_protocol_that_occurs_is_named(ablation):
 def test_no_difference_is_never_clear(ablation):
     values = {(name, seed): 0.5 for name in ("plain", "fast") for seed in range(3)}
     assert "| fast | 3 | 50.00 ± 0.00 | +0.00 ± 0.00 | no |" in markdown(ablation, cells(values))
+
+
+def test_a_recipe_alone_over_the_folds_of_its_set(ablation, tmp_path, monkeypatch):
+    wanted = []
+
+    def train(recipe, **_):
+        wanted.append(recipe.data.options["fold"])
+        return {"semantic.miou": 0.5 + wanted[-1] / 100, "protocol": {**PROTOCOL, "split": "val", "loss": "l"}}
+
+    monkeypatch.setattr(ablate.session, "train", train)
+    (only,) = choose_ablation("sis_cnn.quick", None, []).rows
+    alone = dataclasses.replace(ablation, rows=(only,), metrics=ablate.ANY_RECIPE)
+    assert run_ablation(alone, tmp_path, Trial(repeats=3, over="fold"), lambda _: None)
+    assert wanted == [1, 2, 3]
+    assert (tmp_path / "as_it_is" / "fold_2" / "ablation.json").is_file()
+    lines = (tmp_path / "ablation.md").read_text().splitlines()
+    assert lines[2:5] == ["| variant | folds | mIoU |", "|---|---|---|", "| as it is | 3 | 52.00 ± 1.00 |"]
+    assert "standard deviation over folds." in lines[6]
+    assert not (tmp_path / "ablation.png").exists()
+
+
+def test_metrics_of_an_ablation_lead_its_table(ablation):
+    found = cells({("plain", 0): 0.5, ("fast", 0): 0.75})
+    for cell in found.values():
+        cell.metrics["difficulty.auc"] = 0.9
+    other = dataclasses.replace(ablation, metrics=("semantic.miou", "difficulty.auc", "semantic.class_accuracy"))
+    table = markdown(other, found).splitlines()
+    assert table[2] == "| variant | seeds | mIoU | Δ | Δ clear? | paper's Δ | difficulty AUC | Δ |"
+    assert table[5] == "| fast | 1 | 75.00 | +25.00 | no | +0.50 | 90.00 | +0.00 |"

@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from smalti import session
 from smalti.files import write_text
-from smalti.models.create import find_ablation, find_recipe
+from smalti.models.create import find_ablation, find_recipe, recipes
 from smalti.recipe import Ablation, Recipe, Variant
 from smalti.settings import override, to_json
 from smalti.studies.ablation_table import Cell, write_tables
@@ -19,15 +19,28 @@ from smalti.training.callbacks import HISTORY, STATE, read_history
 from smalti.training.run import RECIPE, Reporting
 
 CELL = "ablation.json"
+REPEATED = {"seed": "training.seed", "fold": "data.options.fold"}
+ANY_RECIPE = (
+    "semantic.miou",
+    "semantic.pixel_accuracy",
+    "semantic.class_accuracy",
+    "boundary.miou_3",
+    "difficulty.auc",
+)
+"""What the table of a recipe shows, as far as it was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What an ablation is run on; `only` keeps the rows whose name contains one of these texts, and the baseline."""
+    """What an ablation is run on; `only` keeps the rows whose name contains one of these texts, and the baseline.
+
+    Each row is run `repeats` times: with the seeds 0, 1, … or on the data set's folds 1, 2, …
+    """
 
     data: str | None = None
     split: str | None = None
-    seeds: int = 3
+    repeats: int = 3
+    over: Literal["seed", "fold"] = "seed"
     only: tuple[str, ...] = ()
     changes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -35,20 +48,23 @@ class Trial:
 def choose_ablation(name: str, recipe: str | None, variants: list[dict[str, Any]]) -> Ablation:
     """The ablation of that name, on another recipe if one is named; or the recipe of that name beside its variants.
 
+    A recipe without variants is an ablation of one row: its numbers with their spread.
+
     Raises:
         ValueError: If there is none of that name; names the nearest.
     """
-    if variants:
+    if variants or name in recipes():
         if recipe is not None:
-            raise ValueError("--variant changes the recipe that is named first: leave --recipe away")
+            raise ValueError("a recipe is named first already: leave --recipe away")
         rows = [Variant(name=" ".join(f"{k}={v}" for k, v in changes.items()), changes=changes) for changes in variants]
-        return Ablation(name=name, recipe=find_recipe(name), rows=(Variant(name="as it is", changes={}), *rows))
+        rows = [Variant(name="as it is", changes={}), *rows]
+        return Ablation(name=name, recipe=find_recipe(name), rows=tuple(rows), metrics=ANY_RECIPE)
     ablation = find_ablation(name)
     return ablation if recipe is None else dataclasses.replace(ablation, recipe=find_recipe(recipe))
 
 
 def run_ablation(ablation: Ablation, out: Path, trial: Trial, write: Callable[[str], None]) -> bool:
-    """Trains and measures every row with every seed that is not there yet; answers whether all are there now.
+    """Trains and measures every row with every seed or fold not there yet; answers whether all are there now.
 
     Every run is a run folder below `out`; the tables (`ablation.md`, `.csv`, `.png`) are written anew after each one
     and hold every row that has been measured there, also by an earlier call.
@@ -59,15 +75,18 @@ def run_ablation(ablation: Ablation, out: Path, trial: Trial, write: Callable[[s
     _check(ablation, trial)
     rows = _chosen(ablation, trial)
     cells = _measured(ablation, out, trial)
-    jobs = [(row, seed) for seed in range(trial.seeds) for row in rows if (row.name, seed) not in cells]
-    for number, (row, seed) in enumerate(jobs, start=1):
-        write(f"[{number}/{len(jobs)}] {row.name}, seed {seed}")
-        cell = _run_cell(_recipe(ablation, row, seed, trial), _folder(out, row) / f"seed_{seed}", trial.split, write)
+    first = 0 if trial.over == "seed" else 1
+    repeats = range(first, first + trial.repeats)
+    jobs = [(row, repeat) for repeat in repeats for row in rows if (row.name, repeat) not in cells]
+    for number, (row, repeat) in enumerate(jobs, start=1):
+        write(f"[{number}/{len(jobs)}] {row.name}, {trial.over} {repeat}")
+        folder = _folder(out, row) / f"{trial.over}_{repeat}"
+        cell = _run_cell(_recipe(ablation, row, repeat, trial), folder, trial.split, write)
         if cell is None:
             return False
-        cells[row.name, seed] = cell
-        write_tables(ablation, cells, out)
-    write_tables(ablation, cells, out)
+        cells[row.name, repeat] = cell
+        write_tables(ablation, cells, out, trial.over)
+    write_tables(ablation, cells, out, trial.over)
     return True
 
 
@@ -86,6 +105,8 @@ def _check(ablation: Ablation, trial: Trial) -> None:
 
 def _chosen(ablation: Ablation, trial: Trial) -> list[Variant]:
     baseline, *others = ablation.rows
+    if not others and not trial.only:
+        return [baseline]
     kept = [row for row in others if not trial.only or any(text in row.name for text in trial.only)]
     if not kept:
         raise ValueError(f"no row of {ablation.name} has {' or '.join(trial.only)} in its name; the rows are: "
@@ -93,10 +114,10 @@ def _chosen(ablation: Ablation, trial: Trial) -> list[Variant]:
     return [baseline, *kept]
 
 
-def _recipe(ablation: Ablation, row: Variant, seed: int, trial: Trial) -> Recipe:
+def _recipe(ablation: Ablation, row: Variant, repeat: int, trial: Trial) -> Recipe:
     """The baseline's changes, those of this trial, then the row's own, so that a row always is what its name says."""
     recipe = session.resolve_recipe(ablation.recipe, trial.data, {**ablation.rows[0].changes, **trial.changes})
-    return override(recipe, {**row.changes, "training.seed": seed})
+    return override(recipe, {**row.changes, REPEATED[trial.over]: repeat})
 
 
 def _folder(out: Path, row: Variant) -> Path:
@@ -104,13 +125,13 @@ def _folder(out: Path, row: Variant) -> Path:
 
 
 def _measured(ablation: Ablation, out: Path, trial: Trial) -> dict[tuple[str, int], Cell]:
-    """Every cell that is there, of any seed."""
+    """Every cell that is there, of any seed, or of any fold."""
     cells = {}
     for row in ablation.rows:
-        for file in sorted(_folder(out, row).glob(f"seed_*/{CELL}")):
-            seed = int(file.parent.name.removeprefix("seed_"))
+        for file in sorted(_folder(out, row).glob(f"{trial.over}_*/{CELL}")):
+            repeat = int(file.parent.name.removeprefix(f"{trial.over}_"))
             cell = Cell(**json.loads(file.read_text(encoding="utf-8")))
-            recipe = _recipe(ablation, row, seed, trial)
+            recipe = _recipe(ablation, row, repeat, trial)
             if cell.wanted != to_json(recipe):
                 raise ValueError(f"{file.parent} was made with other settings or other data: "
                                  "choose another folder with --out")  # fmt: skip
@@ -118,7 +139,7 @@ def _measured(ablation: Ablation, out: Path, trial: Trial) -> dict[tuple[str, in
             if measured_on != (trial.split or recipe.data.validation):
                 raise ValueError(f"{file.parent} was measured on the split {measured_on}: take --split {measured_on}, "
                                  "or another folder with --out")  # fmt: skip
-            cells[row.name, seed] = cell
+            cells[row.name, repeat] = cell
     return cells
 
 

@@ -1,4 +1,4 @@
-"""The tables of an ablation: means and spreads over seeds, and differences paired by seed."""
+"""The tables of an ablation: means and spreads over seeds or folds, and differences paired by them."""
 
 import csv
 import io
@@ -13,19 +13,23 @@ from smalti.evaluation.plots import Difference, plot_differences
 from smalti.files import replacing, write_text
 from smalti.recipe import Ablation
 
-SHOWN = {
+TITLES = {
     "semantic.miou": "mIoU",
+    "semantic.pixel_accuracy": "pixel accuracy",
+    "semantic.class_accuracy": "class accuracy",
     "boundary.miou_3": "boundary mIoU 3 px",
     "boundary.miou_5": "boundary mIoU 5 px",
     "boundary.miou_10": "boundary mIoU 10 px",
+    "difficulty.auc": "difficulty AUC",
 }
+"""Others appear under their own name."""
 Measured = tuple[float, float]
 """Mean and standard deviation, in points; the latter is NaN for one value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One row with one seed: what was measured, how, and how long the training took."""
+    """One row with one seed or fold: what was measured, how, and how long the training took."""
 
     metrics: dict[str, float]
     protocol: dict[str, Any]
@@ -41,51 +45,77 @@ class Cell:
 Cells = Mapping[tuple[str, int], Cell]
 
 
-def write_tables(ablation: Ablation, cells: Cells, out: Path) -> None:
+def write_tables(ablation: Ablation, cells: Cells, out: Path, over: str = "seed") -> None:
     """Writes `ablation.md`, `ablation.csv` (one line a run) and `ablation.png` into a folder."""
-    write_text(out / "ablation.md", markdown(ablation, cells))
-    write_text(out / "ablation.csv", _csv(cells))
-    rows = [row for row in ablation.rows[1:] if _seeds(cells, row.name)]
+    write_text(out / "ablation.md", markdown(ablation, cells, over))
+    write_text(out / "ablation.csv", _csv(cells, over))
+    rows = [row for row in ablation.rows[1:] if _repeats(cells, row.name)]
     if rows:
+        first, *others = _shown(ablation, cells)
         panels = {
-            title: [_difference(ablation, cells, row.name, key, row.reported if key == "semantic.miou" else None)
-                    for row in rows]
-            for key, title in SHOWN.items() if key in ("semantic.miou", "boundary.miou_3")
+            _title(key): [_difference(ablation, cells, row.name, key, row.reported if key == first else None)
+                          for row in rows]
+            for key in (first, *others[:1])
         }  # fmt: skip
         with replacing(out / "ablation.png") as part:
             part.write_bytes(plot_differences(panels))
 
 
-def markdown(ablation: Ablation, cells: Cells) -> str:
-    """The table with its protocol: every number in points (hundredths), mean ± standard deviation over seeds."""
-    head = ["variant", "seeds"]
-    for title in SHOWN.values():
-        head += [title, "Δ"]
+def _shown(ablation: Ablation, cells: Cells) -> list[str]:
+    """The first metric, and the others as far as any run has them."""
+    first, *others = ablation.metrics
+    return [first, *(key for key in others if any(key in cell.metrics for cell in cells.values()))]
+
+
+def _title(key: str) -> str:
+    return TITLES.get(key, key)
+
+
+def markdown(ablation: Ablation, cells: Cells, over: str = "seed") -> str:
+    """The table with its protocol: every number in points (hundredths), mean ± standard deviation over seeds or folds.
+
+    A single row has no differences.
+    """
+    head = ["variant", f"{over}s"]
+    shown = _shown(ablation, cells)
+    for key in shown:
+        head += [_title(key), "Δ"]
     head.insert(4, "Δ clear?")
     head.insert(5, "paper's Δ")
     lines = [f"# {ablation.name}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in ablation.rows:
-        seeds = _seeds(cells, row.name)
-        if not seeds:
+        repeats = _repeats(cells, row.name)
+        if not repeats:
             continue
-        fields = [row.name, str(len(seeds))]
-        for key in SHOWN:
-            fields.append(_text(_spread([100 * cells[row.name, seed].value(key) for seed in seeds])))
+        fields = [row.name, str(len(repeats))]
+        for key in shown:
+            fields.append(_text(_spread([100 * cells[row.name, repeat].value(key) for repeat in repeats])))
             pairs = _pairs(ablation, cells, row.name, key)
             fields.append("" if row is ablation.rows[0] else _text(_spread(pairs), signed=True))
-            if key == "semantic.miou":
+            if key == shown[0]:
                 fields.append("" if row is ablation.rows[0] else _verdict(pairs))
                 fields.append("" if row.reported is None else f"{row.reported:+.2f}")
         lines.append("| " + " | ".join(fields) + " |")
-    return "\n".join([*lines, "", *_notes(ablation, cells)]) + "\n"
+    if len(ablation.rows) == 1:
+        lines = [_without_differences(line, len(shown)) if line.startswith("|") else line for line in lines]
+    return "\n".join([*lines, "", *_notes(ablation, cells, over)]) + "\n"
 
 
-def _notes(ablation: Ablation, cells: Cells) -> list[str]:
-    notes = [
-        "Points are hundredths. ± is the standard deviation over seeds. Δ is the mean of the differences to the first "
-        "row with the same seed (same order of pictures, same augmentation). A Δ is called clear if it comes from at "
-        "least three seeds and is at least twice its own standard deviation.",
-    ]
+def _without_differences(line: str, metrics: int) -> str:
+    """The columns variant, repeats, and each metric's own."""
+    fields = line.strip("|").split("|")
+    kept = [0, 1, 2, *(6 + 2 * k for k in range(metrics - 1))]
+    return "|" + "|".join(fields[k] for k in kept) + "|"
+
+
+def _notes(ablation: Ablation, cells: Cells, over: str) -> list[str]:
+    notes = [f"Points are hundredths. ± is the standard deviation over {over}s."]
+    if len(ablation.rows) > 1:
+        notes[0] += (
+            f" Δ is the mean of the differences to the first row with the same {over} (same order of pictures, same "
+            f"augmentation). A Δ is called clear if it comes from at least three {over}s and is at least twice its own "
+            "standard deviation."
+        )
     if ablation.source:
         notes.append(f"The paper's Δ: its {ablation.source}, single runs without spread, on its own data.")
     if cells:
@@ -98,25 +128,25 @@ def _notes(ablation: Ablation, cells: Cells) -> list[str]:
     return [line for note in notes for line in ((note, "") if not note.startswith("*") else (note,))]
 
 
-def _csv(cells: Cells) -> str:
+def _csv(cells: Cells, over: str) -> str:
     keys = sorted({key for cell in cells.values() for key in cell.metrics})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["variant", "seed", "seconds", *keys])
-    for (name, seed), cell in cells.items():
-        writer.writerow([name, seed, f"{cell.seconds:.0f}", *(f"{cell.value(key):.6f}" for key in keys)])
+    writer.writerow(["variant", over, "seconds", *keys])
+    for (name, repeat), cell in cells.items():
+        writer.writerow([name, repeat, f"{cell.seconds:.0f}", *(f"{cell.value(key):.6f}" for key in keys)])
     return text.getvalue()
 
 
-def _seeds(cells: Cells, name: str) -> list[int]:
-    return sorted(seed for row, seed in cells if row == name)
+def _repeats(cells: Cells, name: str) -> list[int]:
+    return sorted(repeat for row, repeat in cells if row == name)
 
 
 def _pairs(ablation: Ablation, cells: Cells, name: str, key: str) -> list[float]:
-    """Differences to the baseline in points, for the seeds that both have."""
+    """Differences to the baseline in points, for the seeds or folds that both have."""
     baseline = ablation.rows[0].name
-    both = [seed for seed in _seeds(cells, name) if (baseline, seed) in cells]
-    return [100 * (cells[name, seed].value(key) - cells[baseline, seed].value(key)) for seed in both]
+    both = [repeat for repeat in _repeats(cells, name) if (baseline, repeat) in cells]
+    return [100 * (cells[name, repeat].value(key) - cells[baseline, repeat].value(key)) for repeat in both]
 
 
 def _difference(ablation: Ablation, cells: Cells, name: str, key: str, reported: float | None) -> Difference:
