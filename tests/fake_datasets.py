@@ -10,10 +10,13 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from smalti.labels import VOC
+import smalti.data.sets
+from smalti.data.sets.sift_flow import COLLECTION
+from smalti.labels import SIFT_FLOW, VOC
 
 SIZE = (24, 32)
 PREFIX = "/SegNet/CamVid/"
+ORDER = Path(smalti.data.sets.__file__).parent / "stanford_background_order.txt"
 
 
 def picture(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -118,6 +121,40 @@ def write_sbd(root: Path) -> Path:
     return folder
 
 
+def write_stanford_background(root: Path) -> Path:
+    """Returns iccv09Data, with all 715 names; the pictures are all the same."""
+    folder = root / "iccv09Data"
+    first = save(folder / "images" / "first.jpg", picture(0)).read_bytes()
+    (folder / "images" / "first.jpg").unlink()
+    (folder / "labels").mkdir()
+    regions = index_mask(0, list(range(9))).astype(int) - 1
+    text = "".join(" ".join(map(str, row)) + "\n" for row in regions)
+    names = [line for line in ORDER.read_text().splitlines() if line]
+    for name in names:
+        (folder / "images" / f"{name}.jpg").write_bytes(first)
+        (folder / "labels" / f"{name}.regions.txt").write_text(text)
+    (folder / "horizons.txt").write_text("".join(f"{name} {SIZE[1]} {SIZE[0]} 12.0\n" for name in names))
+    return folder
+
+
+SIFT_TEST = ("coast_n1", "street_n2")
+SIFT_TRAIN = ("coast_n3", "forest_n4", "tallbuilding_n5")
+
+
+def write_sift_flow(root: Path) -> Path:
+    """Returns SiftFlowDataset."""
+    folder = root / "SiftFlowDataset"
+    for seed, name in enumerate(SIFT_TEST + SIFT_TRAIN):
+        save(folder / "Images" / COLLECTION / f"{name}.jpg", picture(seed))
+        target = folder / "SemanticLabels" / COLLECTION / f"{name}.mat"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        names = np.empty((33, 1), object)
+        names[:, 0] = [np.array([text]) for text in SIFT_FLOW.names]
+        savemat(target, {"S": index_mask(seed, [0, 1, 20, 33]), "names": names})
+    (folder / "TestSet1.txt").write_text("".join(f"{COLLECTION}\\{name}.jpg\r\n" for name in SIFT_TEST))
+    return folder
+
+
 def write_scenes(root: Path) -> None:
     """Nothing to write: scenes are drawn."""
 
@@ -137,4 +174,6 @@ FAKES = {
     "sbd": Fake(write=write_sbd, splits=("train", "val")),
     "voc": Fake(write=write_voc),
     "scenes": Fake(write=write_scenes, options={"size": (64, 96), "length": 3}),
+    "sift_flow": Fake(write=write_sift_flow, splits=("train", "test", "all")),
+    "stanford_background": Fake(write=write_stanford_background, splits=("train", "val", "test")),
 }

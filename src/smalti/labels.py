@@ -187,3 +187,27 @@ VOC = LabelSet(
     }),
 )  # fmt: skip
 """VOC's classes and colours; 255, the ring around objects, is ignored."""
+
+STANFORD_BACKGROUND = LabelSet(
+    title="Stanford Background, 8 classes",
+    names=("sky", "tree", "road", "grass", "water", "building", "mountain", "foreground"),
+    colors=(
+        (128, 170, 210), (70, 110, 40), (110, 100, 110), (150, 190, 80), (40, 90, 170), (170, 110, 80),
+        (130, 90, 160), (220, 60, 60),
+    ),
+    things=frozenset(),
+)  # fmt: skip
+"""The region classes; foreground is any object. -1 (unknown) in the set's files is ignored."""
+
+SIFT_FLOW = LabelSet(
+    title="SIFT Flow, 33 classes",
+    names=(
+        "awning", "balcony", "bird", "boat", "bridge", "building", "bus", "car", "cow", "crosswalk", "desert", "door",
+        "fence", "field", "grass", "moon", "mountain", "person", "plant", "pole", "river", "road", "rock", "sand",
+        "sea", "sidewalk", "sign", "sky", "staircase", "streetlight", "sun", "tree", "window",
+    ),
+    things=frozenset({"bird", "boat", "bus", "car", "cow", "person"}),
+    ids=tuple(range(1, 34)),
+    ignored_ids=(0,),
+)  # fmt: skip
+"""As the set's files number them; 0 is unlabelled."""

@@ -17,6 +17,7 @@ from smalti.data.contract import DataError, Dataset, first_few
 from smalti.data.masks import read_labels, to_labels
 from smalti.data.matlab import read_matlab_map
 from smalti.data.pictures import read_mask, read_picture
+from smalti.data.regions import read_regions
 from smalti.labels import LabelSet
 
 
@@ -109,9 +110,13 @@ def check_listed(items: Sequence[AnnotatedPicture | Path], listing: Path, how_to
 
 
 def _read_labels(path: Path, labels: LabelSet) -> UInt8[np.ndarray, "height width"]:
-    if path.suffix == ".mat":
-        return to_labels(read_matlab_map(path), labels, path)
-    return read_labels(path, labels)
+    match path.suffix:
+        case ".mat":
+            return to_labels(read_matlab_map(path), labels, path)
+        case ".txt":
+            return to_labels(read_regions(path), labels, path)
+        case _:
+            return read_labels(path, labels)
 
 
 def _read_ids(path: Path, none: tuple[int, ...]) -> Int32[Tensor, "height width"]:

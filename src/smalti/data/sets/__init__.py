@@ -7,6 +7,8 @@ from smalti.data.sets.camvid import Camvid
 from smalti.data.sets.folder import Folder
 from smalti.data.sets.sbd import Sbd
 from smalti.data.sets.scenes import Scenes
+from smalti.data.sets.sift_flow import SiftFlow
+from smalti.data.sets.stanford_background import StanfordBackground
 from smalti.data.sets.voc import Voc
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
@@ -14,5 +16,7 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "folder": Folder,
     "sbd": Sbd,
     "scenes": Scenes,
+    "sift_flow": SiftFlow,
+    "stanford_background": StanfordBackground,
     "voc": Voc,
 }
