@@ -121,7 +121,11 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """The answer for one picture, in that picture's own pixels; None where the model does not know the task."""
+    """The answer for one picture, in that picture's own pixels; None where the model does not know the task.
+
+    Of a cascade: `coarse` and `fine` are the classes that either branch answers by itself, and `difficulty` is the
+    probability that `coarse` is wrong.
+    """
 
     labels: LabelSet
     semantic: UInt8[Tensor, "height width"] | None = None
@@ -129,6 +133,8 @@ class Predictions:
     probabilities: Float[Tensor, "classes height width"] | None = None
     edges: Float[Tensor, "height width"] | None = None
     distances: Float[Tensor, "height width"] | None = None
+    coarse: UInt8[Tensor, "height width"] | None = None
+    fine: UInt8[Tensor, "height width"] | None = None
     difficulty: Float[Tensor, "height width"] | None = None
     instances: Instances | None = None
 

@@ -14,8 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from smalti.labels import LabelSet
+from smalti.metrics.difficulty import ErrorRanking
 
 Rows = Sequence[Mapping[str, float]]
+ATTENTION = ("coarse_right", "attention_mean", "attention_where_wrong", "attention_auc")
+"""Columns that only the history of a network with attention has."""
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -28,19 +31,23 @@ STYLE: dict[Any, Any] = {
 def plot_history(rows: Rows) -> bytes:
     """Loss, accuracy and learning rate for each epoch of a `history.csv`, as PNG."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10.5, 3.2), layout="constrained")
-        loss, accuracy, rate = figure.subplots(1, 3)
+        watched = {key: key.replace("_", " ") for key in ATTENTION if any(key in row for row in rows)}
+        figure = Figure(figsize=(14.0 if watched else 10.5, 3.2), layout="constrained")
+        loss, accuracy, rate, *more = figure.subplots(1, 4 if watched else 3)
         _draw(loss, rows, {"train_loss": "training", "validation_loss": "validation"}, "Loss")
         _draw(accuracy, rows, {"pixel_accuracy": "pixel accuracy", "miou": "mIoU"}, "Validation accuracy")
         accuracy.set_ylim(0, 1)
         _draw(rate, rows, {"learning_rate": "learning rate"}, "Learning rate")
         rate.set_ylim(bottom=0)
+        for axes in more:
+            _draw(axes, rows, watched, "Attention, training pictures")
+            axes.set_ylim(0, 1)
         return _png(figure)
 
 
 def _draw(axes: Axes, rows: Rows, columns: Mapping[str, str], title: str) -> None:
     for column, name in columns.items():
-        points = [(r["epoch"], r[column]) for r in rows if not math.isnan(r[column])]
+        points = [(r["epoch"], r[column]) for r in rows if not math.isnan(r.get(column, math.nan))]
         last = f" (last {points[-1][1]:.3g})" if points else " (not measured)"
         axes.plot([p[0] for p in points], [p[1] for p in points], marker="o", markersize=3, label=name + last)
     axes.set_title(title)
@@ -70,6 +77,32 @@ def plot_confusion(counts: Tensor, labels: LabelSet) -> bytes:
                 if value >= 0.5:
                     color = "white" if value > 55 else "black"
                     axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color)
+        return _png(figure)
+
+
+def plot_risk_coverage(rankings: Mapping[str, ErrorRanking]) -> bytes:
+    """Accuracy of the pixels that are kept when those with the highest scores are left out, as PNG.
+
+    The dashed line is what leaving out the wrong pixels first would give.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+        axes = figure.subplots()
+        lowest = 1.0
+        for name, ranking in rankings.items():
+            coverage, accuracy = ranking.curve()
+            axes.plot([100 * c for c in coverage], [100 * a for a in accuracy], label=f"without the {name}")
+            lowest = min(lowest, *(a for c, a in zip(coverage, accuracy, strict=True) if c > 0.02), accuracy[-1])
+        whole = accuracy[-1]
+        kept = np.linspace(0.02, 1, 99)
+        axes.plot(100 * kept, 100 * np.minimum(1, whole / kept), "k--", linewidth=0.8, label="a perfect order")
+        axes.axhline(100 * whole, color="grey", linewidth=0.8, label=f"all pixels: {100 * whole:.1f} %")
+        axes.set_ylim(100 * lowest - 1, 100.5)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("pixels kept, %")
+        axes.set_ylabel("right among them, %")
+        axes.set_title("Leaving out the doubtful pixels")
+        axes.legend(frameon=False, loc="lower left")
         return _png(figure)
 
 

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float, Int64, UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from PIL import Image
 from torch import Tensor
 
+from smalti.draw.heat import heat_map
 from smalti.draw.legend import legend_entries
 from smalti.draw.overlay import colorize, error_map, overlay
-from smalti.evaluation.plots import plot_confusion, plot_history
+from smalti.evaluation.errors import PictureScore
+from smalti.evaluation.plots import plot_confusion, plot_history, plot_risk_coverage
 from smalti.files import write_text
 from smalti.labels import IGNORED, LabelSet
+from smalti.metrics.difficulty import COVERAGE, ErrorRanking
 
 WIDEST = 520
 """Pictures are shrunk to this many pixels, so that a report stays small enough to send."""
@@ -31,7 +34,13 @@ HEADLINES = {
     ),
     "semantic.frequency_weighted_iou": ("Frequency-weighted IoU", "IoU averaged with each class's share of the pixels"),
     "boundary.miou_3": ("Boundary mIoU, 3 px", "mIoU over the pixels within 3 of a border of the truth"),
-}
+    "difficulty.auc": ("Difficulty AUC", "how surely the difficulty map finds the coarse answer's errors: 1 = always, "
+                       "0.5 = by chance"),
+    "coarse.pixel_accuracy": ("Coarse alone", "pixel accuracy of the coarse branch by itself"),
+    "fine.pixel_accuracy": ("Fine alone", "pixel accuracy of the fine branch by itself"),
+    "oracle_gate.pixel_accuracy": ("Perfect gate", "share of pixels that the coarse or the fine branch has right: what "
+                                   "a gate without mistakes would reach"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +52,7 @@ class Example:
     picture: UInt8[np.ndarray, "height width 3"]
     truth: UInt8[np.ndarray, "height width"]
     prediction: UInt8[np.ndarray, "height width"]
+    difficulty: Float[np.ndarray, "height width"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +68,9 @@ class ReportContent:
     best: tuple[Example, ...] = ()
     worst: tuple[Example, ...] = ()
     reported: tuple[tuple[str, str, str], ...] = ()
+    confidence: ErrorRanking | None = None
+    difficulty: ErrorRanking | None = None
+    doubtful: tuple[PictureScore, ...] = ()
 
 
 def write_report(path: Path, content: ReportContent) -> None:
@@ -82,6 +95,11 @@ def write_report(path: Path, content: ReportContent) -> None:
         groups=[("Best pictures", [_drawn(e, content.labels) for e in content.best]),
                 ("Worst pictures", [_drawn(e, content.labels) for e in content.worst])],
         reported=content.reported,
+        doubts=_data_uri(plot_risk_coverage(_rankings(content))) if _rankings(content) else None,
+        doubts_in_words=_doubts_in_words(content),
+        difficulty=content.difficulty is not None,
+        doubtful=[(s.name, f"{100 * (s.doubt or 0):.1f} %", "–" if s.pixel_accuracy is None
+                   else f"{100 * (1 - s.pixel_accuracy):.1f} %") for s in content.doubtful],
     )  # fmt: skip
     write_text(path, page)
 
@@ -90,7 +108,24 @@ def _headlines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [
         (name, "not measurable" if metrics.get(key) is None else f"{metrics[key]:.3f}", meaning)
         for key, (name, meaning) in HEADLINES.items()
+        if key in metrics or key.startswith(("semantic.", "boundary."))
     ]
+
+
+def _rankings(content: ReportContent) -> dict[str, ErrorRanking]:
+    found = {"most difficult": content.difficulty, "least confident": content.confidence}
+    return {name: ranking for name, ranking in found.items() if ranking is not None and ranking.auc() is not None}
+
+
+def _doubts_in_words(content: ReportContent) -> list[str]:
+    lines = []
+    for name, ranking in _rankings(content).items():
+        pairs, kept = 100 * (ranking.auc() or 0), 100 * (ranking.accuracy_at(COVERAGE) or 0)
+        lines.append(
+            f"The {name} pixels first: so a wrong pixel comes before a right one in {pairs:.1f} % of all pairs. "
+            f"Without the {name} {100 * (1 - COVERAGE):.0f} % of the pixels, {kept:.1f} % are right."
+        )
+    return lines
 
 
 def _classes(content: ReportContent) -> list[dict[str, Any]]:
@@ -136,9 +171,17 @@ def _drawn(example: Example, labels: LabelSet) -> dict[str, Any]:
             ("prediction", _picture_uri(overlay(example.picture, example.prediction, labels, 0.65))),
             (f"errors in red: {100 * wrong:.1f} %",
              _picture_uri(error_map(example.picture, example.truth, example.prediction))),
+            *_difficulty_view(example),
         ],
         "legend": _legend(example, labels),
     }  # fmt: skip
+
+
+def _difficulty_view(example: Example) -> list[tuple[str, str]]:
+    if example.difficulty is None:
+        return []
+    drawn = heat_map(example.picture, example.difficulty)
+    return [("difficulty: how likely coarse is wrong", _picture_uri(drawn))]
 
 
 def _legend(example: Example, labels: LabelSet) -> list[tuple[str, str]]:

@@ -14,13 +14,11 @@ from smalti import checkpoint
 from smalti.checkpoint import Card
 from smalti.containers import Sample
 from smalti.data.dataset import CountIgnored, Dataset, open_dataset, parse_data_argument
-from smalti.evaluation.errors import PictureScore, best_and_worst, score_picture
+from smalti.evaluation.errors import PictureScore, best_and_worst, most_doubtful
+from smalti.evaluation.measures import Measures
 from smalti.evaluation.report import Example, ReportContent, write_report
 from smalti.files import write_text
 from smalti.hardware import uses_bfloat16
-from smalti.metrics.boundary import BoundaryBands
-from smalti.metrics.confusion import ConfusionMatrix
-from smalti.metrics.semantic import semantic_metrics
 from smalti.models.create import find_recipe, paper_numbers
 from smalti.predict.predictor import Predictor
 from smalti.recipe import DataRecipe, Recipe
@@ -29,6 +27,8 @@ METRICS = "metrics.json"
 REPORT = "report.html"
 EXAMPLES = 3
 """Best and worst pictures that a report shows, each."""
+DOUBTFUL = 8
+"""Pictures to look at first that it names."""
 
 Progress = Callable[[int, int], None]
 
@@ -39,8 +39,7 @@ class Evaluation:
 
     metrics: dict[str, Any]
     protocol: dict[str, Any]
-    matrix: ConfusionMatrix
-    scores: tuple[PictureScore, ...]
+    measures: Measures
     predictor: Predictor
     dataset: Dataset
     card: Card
@@ -79,23 +78,21 @@ def evaluate_checkpoint(
     if dataset.labels.names != card.labels.names:
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
                          f"the data has {', '.join(dataset.labels.names)}: they cannot be compared")  # fmt: skip
-    matrix, bands, scores = ConfusionMatrix(len(card.labels)), BoundaryBands(len(card.labels)), []
+    measures = Measures(card.labels)
     for index in range(len(dataset)):
         sample = dataset.read(index)
         if sample.semantic is not None:
-            truth, answer = _labels(sample, predictor)
-            matrix.update(answer, truth)
-            bands.update(answer, truth)
-            scores.append(score_picture(sample.name, answer, truth, len(card.labels)))
+            measures.update(sample.name, predictor(sample.image.as_subclass(Tensor)), _truth(sample))
         if progress is not None:
             progress(index + 1, len(dataset))
-    if not scores:
+    if not measures.scores:
         raise ValueError(f"{dataset.name} {dataset.split}: no picture has a mask, nothing to measure against")
     return Evaluation(
-        metrics=semantic_metrics(matrix.counts, card.labels) | bands.metrics(card.labels),
-        protocol=_protocol(card, dataset, predictor, version) | _changed(changes) | _bare(len(dataset) - len(scores)),
-        matrix=matrix,
-        scores=tuple(scores),
+        metrics=measures.metrics(),
+        protocol=_protocol(card, dataset, predictor, version)
+        | _changed(changes)
+        | _bare(len(dataset) - len(measures.scores)),
+        measures=measures,
         predictor=predictor,
         dataset=dataset,
         card=card,
@@ -109,11 +106,10 @@ def _open(recipe: DataRecipe, data: str | Path | None, split: str) -> Dataset:
     return CountIgnored(dataset) if recipe.count_ignored else dataset
 
 
-def _labels(sample: Sample, predictor: Predictor) -> tuple[np.ndarray, np.ndarray]:
-    answer = predictor(sample.image.as_subclass(Tensor))
+def _truth(sample: Sample) -> np.ndarray:
     assert sample.semantic is not None
-    assert answer.semantic is not None
-    return sample.semantic.as_subclass(Tensor).numpy(), answer.semantic.cpu().numpy()
+    truth: np.ndarray = sample.semantic.as_subclass(Tensor).numpy()
+    return truth
 
 
 def _protocol(card: Card, dataset: Dataset, predictor: Predictor, version: str) -> dict[str, Any]:
@@ -159,17 +155,21 @@ def write_evaluation(evaluation: Evaluation, out: Path, history: list[dict[str, 
     """Writes `metrics.json` and `report.html` into a folder."""
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / METRICS, json.dumps(evaluation.to_json(), indent=1, ensure_ascii=False) + "\n")
-    best, worst = best_and_worst(evaluation.scores, EXAMPLES)
+    measures = evaluation.measures
+    best, worst = best_and_worst(measures.scores, EXAMPLES)
     content = ReportContent(
         title=title,
         metrics=evaluation.metrics,
         protocol=evaluation.protocol,
         labels=evaluation.card.labels,
-        counts=evaluation.matrix.counts,
+        counts=measures.matrix.counts,
         history=history,
         reported=_beside_the_paper(evaluation, history),
         best=tuple(_example(evaluation, score) for score in best),
         worst=tuple(_example(evaluation, score) for score in worst),
+        confidence=measures.confidence,
+        difficulty=measures.difficulty,
+        doubtful=most_doubtful(measures.scores, DOUBTFUL),
     )
     write_report(out / REPORT, content)
 
@@ -199,6 +199,13 @@ def _example(evaluation: Evaluation, score: PictureScore) -> Example:
     names = [evaluation.dataset.sample_name(i) for i in range(len(evaluation.dataset))]
     sample = evaluation.dataset.read(names.index(score.name))
     picture = sample.image.as_subclass(Tensor)
-    truth, prediction = _labels(sample, evaluation.predictor)
-    return Example(name=score.name, score=score.miou, picture=picture.permute(1, 2, 0).numpy(),
-                   truth=truth, prediction=prediction)  # fmt: skip
+    answer = evaluation.predictor(picture)
+    assert answer.semantic is not None
+    return Example(
+        name=score.name,
+        score=score.miou,
+        picture=picture.permute(1, 2, 0).numpy(),
+        truth=_truth(sample),
+        prediction=answer.semantic.cpu().numpy(),
+        difficulty=None if answer.difficulty is None else answer.difficulty.cpu().numpy(),
+    )

@@ -1,0 +1,74 @@
+"""All that is measured of a split, picture by picture; keeps counts, never logits."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from smalti.containers import Predictions
+from smalti.evaluation.errors import PictureScore, doubt_correlation, score_picture
+from smalti.labels import IGNORED, LabelSet
+from smalti.metrics.boundary import BoundaryBands
+from smalti.metrics.confusion import ConfusionMatrix
+from smalti.metrics.difficulty import COVERAGE, Cascade, ErrorRanking
+from smalti.metrics.semantic import semantic_metrics
+
+
+class Measures:
+    """The numbers of a split.
+
+    `confidence` ranks the answer's errors by how improbable its class is. Of a cascade, `difficulty` does so by the
+    attention's map, `attention` ranks the errors of the coarse answer, which is what that map was trained for.
+    """
+
+    def __init__(self, labels: LabelSet) -> None:
+        self.labels = labels
+        self.matrix = ConfusionMatrix(len(labels))
+        self.bands = BoundaryBands(len(labels))
+        self.scores: list[PictureScore] = []
+        self.confidence = ErrorRanking()
+        self.difficulty: ErrorRanking | None = None
+        self.attention = ErrorRanking()
+        self.cascade = Cascade()
+
+    def update(self, name: str, answer: Predictions, truth: UInt8[np.ndarray, "height width"]) -> None:
+        """Adds a picture with its truth."""
+        assert answer.semantic is not None
+        assert answer.confidence is not None
+        classes = answer.semantic.cpu().numpy()
+        self.matrix.update(classes, truth)
+        self.bands.update(classes, truth)
+        counted = torch.from_numpy(truth != IGNORED)
+        wrong = torch.from_numpy(classes != truth)[counted]
+        self.confidence.update(1 - answer.confidence.cpu()[counted], wrong)
+        doubt = 1 - answer.confidence if answer.difficulty is None else answer.difficulty
+        if answer.difficulty is not None and answer.coarse is not None:
+            coarse = answer.coarse.cpu().numpy()
+            self.difficulty = self.difficulty or ErrorRanking()
+            self.difficulty.update(answer.difficulty.cpu()[counted], wrong)
+            self.attention.update(answer.difficulty.cpu()[counted], torch.from_numpy(coarse != truth)[counted])
+            self.cascade.update(coarse, None if answer.fine is None else answer.fine.cpu().numpy(), truth)
+        self.scores.append(score_picture(name, classes, truth, len(self.labels), float(doubt.mean())))
+
+    def metrics(self) -> dict[str, Any]:
+        """Flat metrics by key.
+
+        Beside `semantic.*` and `boundary.*`: `confidence.auc` and `.accuracy_at_90` (of the 90 % most confident
+        pixels); of a cascade `difficulty.auc` (finds the coarse answer's errors), `difficulty.answer_auc` (those of the
+        final one), `difficulty.accuracy_at_90`, `.picture_correlation` and the accuracies of `Cascade`.
+        """
+        found: dict[str, Any] = semantic_metrics(self.matrix.counts, self.labels) | self.bands.metrics(self.labels)
+        found |= {
+            "confidence.auc": self.confidence.auc(),
+            "confidence.accuracy_at_90": self.confidence.accuracy_at(COVERAGE),
+        }
+        if self.difficulty is not None:
+            found |= {
+                "difficulty.auc": self.attention.auc(),
+                "difficulty.answer_auc": self.difficulty.auc(),
+                "difficulty.accuracy_at_90": self.difficulty.accuracy_at(COVERAGE),
+                "difficulty.picture_correlation": doubt_correlation(self.scores),
+            }
+            found |= self.cascade.metrics()
+        return found
