@@ -126,16 +126,21 @@ def predict(
     pictures: Annotated[list[Path], typer.Argument(help="Pictures or folders of pictures.")],
     model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
     out: Annotated[Path, typer.Option(help="Folder for the answers.")] = Path("predictions"),
-    show: Annotated[Literal["overlay", "labels", "both"], typer.Option(help="What is written a picture.")] = "both",
+    show: Annotated[
+        Literal["overlay", "labels", "both", "difficulty"], typer.Option(help="What is written for each picture.")
+    ] = "both",
 ) -> None:
     """Segment pictures or folders of pictures.
 
-    Writes an index mask NAME.png and a coloured NAME_overlay.png with a legend for each.
+    Writes an index mask NAME.png and a coloured NAME_overlay.png with a legend for each. With --show difficulty (ccfnet
+    only) a map NAME_difficulty.png of where the answer is doubtful, and difficulty.csv, which ranks the pictures by how
+    much a person should look at them.
 
     \b
     Examples:
       smalti predict photo.jpg --model runs/first --out answers
       smalti predict holiday/ --model runs/first --out answers --show overlay
+      smalti predict new/ --model runs/stanford --out doubts --show difficulty
     """
     from smalti.predict.folder import find_files, predict_files
 
@@ -151,11 +156,14 @@ def predict(
 
 @app.command()
 def ablate(
-    name: Annotated[str, typer.Argument(help="`smalti list ablations` shows them; with --variant, a recipe.")],
+    name: Annotated[str, typer.Argument(help="`smalti list ablations` shows them; or a recipe.")],
     out: Out,
     data: Data = None,
     split: Annotated[str | None, typer.Option(help="Measured on this split; else the validation split.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each row.", min=1, max=99)] = 3,
+    folds: Annotated[
+        int | None, typer.Option(help="Runs of each row on so many of the data set's folds, all with one seed.", min=1)
+    ] = None,
     recipe: Annotated[str | None, typer.Option(help="Another recipe to change than the ablation's own.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only rows with this in their name (and the first).")] = None,
     variant: Annotated[
@@ -166,17 +174,26 @@ def ablate(
     """Compare variants of a recipe over seeds.
 
     Trains every row with every seed, and writes a table with spreads, paired differences and the paper's numbers
-    (ablation.md, .csv, .png). The same command goes on where it was interrupted.
+    (ablation.md, .csv, .png). The same command goes on where it was interrupted. With --folds the runs differ by the
+    data set's folds: cross-validation. A recipe's name alone gives its own numbers with their spread.
 
     \b
     Examples:
       smalti ablate pac_deeplab.bal --data ~/data/CamVid --split test --out runs/bal
       smalti ablate sis_cnn.quick --variant training.learning_rate=1e-3 --variant "training.ema=none" --out runs/mine
+      smalti ablate ccfnet.stanford_background --folds 5 --out runs/stanford
     """
     from smalti.studies.ablate import Trial, choose_ablation, run_ablation
 
     ablation = choose_ablation(name, recipe, [_changes(text.split()) for text in variant or []])
-    trial = Trial(data=data, split=split, seeds=seeds, only=tuple(only or ()), changes=_changes(set_))
+    trial = Trial(
+        data=data,
+        split=split,
+        repeats=folds or seeds,
+        over="fold" if folds else "seed",
+        only=tuple(only or ()),
+        changes=_changes(set_),
+    )
     if not run_ablation(ablation, out, trial, typer.echo):
         raise typer.Exit(130)
     typer.echo((out / "ablation.md").read_text(encoding="utf-8"))

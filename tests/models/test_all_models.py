@@ -30,6 +30,17 @@ SMALL = {
         "light": {"encoder": "tf_efficientnet_lite0", "multi_grid": None, "width": 16, "merge": "concat"},
         "none": {"encoder": "resnet10t", "multi_grid": None, "width": 16, "context": "none", "project": 8},
     },
+    "ccfnet": {
+        "paper": {"encoder": "resnet18", "width": 16},
+        "pyramid": {"encoder": "tf_efficientnet_lite0", "width": 16, "features": "pyramid", "output_stride": 4},
+        "probabilities": {
+            "encoder": "resnet10t", "width": 16, "mix": "probabilities", "attention_input": "features+coarse",
+            "balance_difficulty": True, "fine_loss": 0.4,
+        },
+        "in_part": {"encoder": "resnet18", "width": 16, "refine_budget": 0.3, "refine_tile": 2},
+        "fine": {"encoder": "resnet18", "width": 16, "gate": "fine"},
+        "average": {"encoder": "resnet18", "width": 16, "gate": "average"},
+    },
 }  # fmt: skip
 CASES = [pytest.param(name, config, id=f"{name}-{key}") for name, by in SMALL.items() for key, config in by.items()]
 

@@ -21,6 +21,7 @@ HISTORY = "history.csv"
 STATE = "state.ckpt"
 EXAMPLES = "examples"
 COLUMNS = ("epoch", "train_loss", "validation_loss", "pixel_accuracy", "miou", "learning_rate", "seconds")
+"""Of every history; a network with attention adds those of `AttentionWatch`."""
 
 
 class RunFolder(Callback):
@@ -64,6 +65,7 @@ class RunFolder(Callback):
             "miou": task.metrics.get("semantic.miou", float("nan")),
             "learning_rate": self._rate,
             "seconds": time.perf_counter() - self._began,
+            **task.attention.means(),
         }
         self.rows.append(row)
         if trainer.is_global_zero:
@@ -123,7 +125,8 @@ class RunFolder(Callback):
 def history_text(rows: list[dict[str, float]]) -> str:
     """`history.csv`: a row an epoch; what was not measured in an epoch is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    columns = dict.fromkeys((*COLUMNS, *(key for row in rows for key in row)))
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({k: "" if math.isnan(v) else f"{v:.6g}" for k, v in row.items()})
@@ -181,6 +184,14 @@ class EpochLines(Callback):
             if not math.isnan(row["miou"])
             else ""
         )
+        if "coarse_right" in row:
+            found += (
+                f", coarse right {100 * row['coarse_right']:.1f} %, attention {row['attention_mean']:.2f}, "
+                f"where wrong {row['attention_where_wrong']:.2f}, AUC {row['attention_auc']:.3f}"
+            )
         self.write(
             f"epoch {row['epoch']:.0f}/{self.epochs}: loss {row['train_loss']:.4f}{found}, {row['seconds']:.0f} s"
         )
+        assert isinstance(task, SegmentationTask)
+        if remark := task.attention.remark():
+            self.write(f"note: {remark}")

@@ -17,6 +17,7 @@ from smalti.metrics.confusion import ConfusionMatrix
 from smalti.metrics.semantic import semantic_metrics
 from smalti.models.contract import SegmentationModel
 from smalti.recipe import Recipe
+from smalti.training.attention import AttentionWatch
 from smalti.training.datamodule import ValidationBatch
 from smalti.training.optimise import build_optimizer, learning_rate_factor
 
@@ -40,6 +41,7 @@ class SegmentationTask(lightning.LightningModule):
         self.confusion = ConfusionMatrix(len(model.labels))
         self.metrics: dict[str, float] = {}
         self.examples: list[np.ndarray] = []
+        self.attention = AttentionWatch()
         self._losses: list[tuple[Tensor, int]] = []
 
     @property
@@ -54,7 +56,9 @@ class SegmentationTask(lightning.LightningModule):
         # Dropout and the like become a function of (seed, step): a continued run repeats them exactly.
         torch.manual_seed(self.recipe.training.seed * 1_000_003 + self.global_step * 64 + index % 64)
         images = batch.images.contiguous(memory_format=torch.channels_last)
-        terms = self.model.loss(self.model(images), batch.targets)
+        outputs = self.model(images)
+        terms = self.model.loss(outputs, batch.targets)
+        self.attention.update(outputs, batch.targets)
         total = torch.stack(list(terms.values())).sum()
         if not torch.isfinite(total.detach()):
             raise FloatingPointError(
@@ -79,8 +83,9 @@ class SegmentationTask(lightning.LightningModule):
             self.trainer.should_stop = True
 
     def on_train_epoch_start(self) -> None:
-        """Begins the epoch's mean loss."""
+        """Begins the epoch's means."""
         self._losses = []
+        self.attention = AttentionWatch()
 
     def train_loss(self) -> float:
         """Mean training loss of the epoch so far."""

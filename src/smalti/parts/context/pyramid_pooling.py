@@ -1,8 +1,10 @@
 """Pyramid pooling: means over 1x1, 2x2, 3x3 and 6x6 regions of a map, brought back to its size (Zhao et al. 2017)."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from smalti.parts.convolution import convolve_concatenation
@@ -28,9 +30,10 @@ def _averages(size: int, bins: int, like: Tensor) -> Float[Tensor, "bins size"]:
 
 
 class PyramidPooling(nn.Module):
-    """Concatenation of a map with its pooled, projected and resized averages, followed by a 1x1 convolution.
+    """Concatenation of a map with its pooled, projected and resized averages, followed by a 1x1 or 3x3 convolution.
 
-    The concatenation is never built, see `convolve_concatenation`.
+    The concatenation is never built: the pooled half of the convolution is evaluated at the size of the pools, where it
+    is exact and next to free, see `convolve_concatenation` and `_shifted_resizes`.
     """
 
     def __init__(
@@ -40,14 +43,23 @@ class PyramidPooling(nn.Module):
         branch_channels: int,
         bins: tuple[int, ...] = (1, 2, 3, 6),
         batch_norm: tuple[float, float] = (0.1, 1e-5),
+        *,
+        kernel: Literal[1, 3] = 1,
     ) -> None:
-        """`batch_norm` is (momentum, eps) of every normalisation in the block."""
+        """`batch_norm` is (momentum, eps) of every normalisation in the block; `kernel` that of the last convolution.
+
+        Raises:
+            ValueError: If there are no bins, or one is not positive.
+        """
         super().__init__()
+        if not bins or min(bins) < 1:
+            raise ValueError(f"bins must be positive whole numbers, at least one, got {bins}")
         momentum, eps = batch_norm
         self.bins = bins
         self.project = nn.ModuleList(nn.Conv2d(in_channels, branch_channels, 1, bias=False) for _ in bins)
         self.norms = nn.ModuleList(nn.BatchNorm2d(branch_channels, eps, momentum) for _ in bins)
-        self.fuse = nn.Conv2d(in_channels + len(bins) * branch_channels, out_channels, 1, bias=False)
+        joined = in_channels + len(bins) * branch_channels
+        self.fuse = nn.Conv2d(joined, out_channels, kernel, padding=kernel // 2, bias=False)
         self.fuse_norm = nn.BatchNorm2d(out_channels, eps, momentum)
 
     def branches(self, x: Float[Tensor, "batch channels height width"]) -> list[Float[Tensor, "batch branch _ _"]]:
@@ -58,4 +70,63 @@ class PyramidPooling(nn.Module):
         ]
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch out height width"]:  # noqa: D102
-        return F.relu(self.fuse_norm(convolve_concatenation(self.fuse, [x, *self.branches(x)])))
+        pooled = self.branches(x)
+        if self.fuse.kernel_size == (1, 1):
+            return F.relu(self.fuse_norm(convolve_concatenation(self.fuse, [x, *pooled])))
+        height, width = x.shape[-2:]
+        sharp = F.conv2d(x, self.fuse.weight[:, : x.shape[1]], padding=1)
+        rows = _shifted_resizes(height, width, self.bins, x).flatten(0, 1) @ self._taps(pooled)
+        return F.relu(self.fuse_norm(sharp + rows.transpose(1, 2).reshape(len(x), -1, height, width)))
+
+    def at(
+        self, x: Float[Tensor, "batch channels height width"], cells: Bool[Tensor, "batch height width"]
+    ) -> Float[Tensor, "1 out cells 1"]:
+        """`forward` at some places only, in the order of `cells.nonzero()`: the cost is that of those places.
+
+        Only for 3x3, and only in evaluation: normalisation in training needs the whole map.
+        """
+        assert self.fuse.kernel_size == (3, 3)
+        assert not self.training
+        batch, channels, height, width = x.shape
+        weight = self.fuse.weight[:, :channels].permute(2, 3, 1, 0).reshape(9 * channels, -1)
+        padded = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1).flatten(0, 2)
+        picture, row, column = cells.nonzero(as_tuple=True)
+        corner = (picture * (height + 2) + row) * (width + 2) + column  # of the 3x3 window, in the padded map
+        window = (torch.arange(3, device=x.device)[:, None] * (width + 2) + torch.arange(3, device=x.device)).flatten()
+        sharp = padded[corner[:, None] + window].flatten(1) @ weight.to(x.dtype)
+        resizes = _shifted_resizes(height, width, self.bins, x)
+        taps = self._taps(self.branches(x))
+        pooled = [resizes[cells[k]] @ taps[k] for k in range(batch)]
+        return F.relu(self.fuse_norm((sharp + torch.cat(pooled)).T[None, :, :, None]))
+
+    def _taps(self, pooled: list[Float[Tensor, "batch branch _ _"]]) -> Float[Tensor, "batch taps_and_bins out"]:
+        """Each pooled map under each of the 3x3 taps of its share of the weights, at the pooled size."""
+        branch = pooled[0].shape[1]
+        shares = torch.split(self.fuse.weight[:, -branch * len(pooled) :], branch, dim=1)
+        answers = []
+        for one, share in zip(pooled, shares, strict=True):
+            taps = share.permute(2, 3, 0, 1).reshape(-1, branch, 1, 1)
+            answers.append(F.conv2d(one, taps).reshape(len(one), 9, -1, one[0, 0].numel()))  # [batch, 9, out, bins²]
+        return torch.cat(answers, dim=3).transpose(2, 3).flatten(1, 2)
+
+
+def _shifted_resizes(
+    height: int, width: int, bins: tuple[int, ...], like: Tensor
+) -> Float[Tensor, "height width taps_and_bins"]:
+    """The bilinear resize of all pools to (height, width), shifted to each of the 3x3 taps, as one matrix.
+
+    Row (i, j) holds, for each tap (p, q) and each pooled pixel, the weight of that pixel in the resized map at
+    (i + p - 1, j + q - 1); 0 where that lies outside, as the zeros around a padded convolution.
+    """
+    parts = []
+    for count in bins:
+        rows, columns = (_shifted_resize(size, count, like) for size in (height, width))
+        weights = torch.einsum("phi,qwj->hwpqij", rows, columns)
+        parts.append(weights.flatten(4, 5).flatten(2, 3))
+    return torch.cat(parts, dim=3).flatten(2, 3).to(like.dtype)
+
+
+def _shifted_resize(size: int, bins: int, like: Tensor) -> Float[Tensor, "3 size bins"]:
+    spread = F.interpolate(torch.eye(bins, device=like.device)[None], size, mode="linear", align_corners=False)[0].T
+    padded = F.pad(spread, (0, 0, 1, 1))
+    return torch.stack([padded[tap : tap + size] for tap in range(3)])
