@@ -91,15 +91,26 @@ def load(path: Path, changes: Mapping[str, Any] | None = None) -> tuple[Segmenta
     than it was trained; the card says them.
 
     Raises:
-        ValueError: If there is no checkpoint, a key is unknown, or the weights do not fit the recipe.
+        ValueError: If there is no checkpoint, a key is unknown or not to be changed any more, or the weights do not fit
+            the recipe.
     """
     file = find(path)
     card = read_card(file)
+    _check_changes(changes or {}, model_class(card.recipe.model))
     recipe = override(card.recipe, changes or {})
     card = dataclasses.replace(card, recipe=recipe)
     model = build(model_class(recipe.model), recipe.config, card.labels, None)
     load_weights(model, file)
     return model.eval(), card
+
+
+def _check_changes(changes: Mapping[str, Any], network: type[SegmentationModel]) -> None:
+    """What was fixed by the training would stand in the report as if it had been otherwise."""
+    for key in changes:
+        acts = key.startswith(("config.", "input.")) or key == "training.precision"
+        if not acts or key.removeprefix("config.").partition(".")[0] in network.training_only:
+            raise ValueError(f"{key} cannot be changed after training; what can: config.… (not the loss), input.…, "
+                             "training.precision")  # fmt: skip
 
 
 def find(path: Path) -> Path:

@@ -129,6 +129,9 @@ def predict(
     show: Annotated[
         Literal["overlay", "labels", "both", "difficulty"], typer.Option(help="What is written for each picture.")
     ] = "both",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")
+    ] = None,
 ) -> None:
     """Segment pictures or folders of pictures.
 
@@ -146,7 +149,7 @@ def predict(
 
     files = find_files(pictures, out)
     with _progress("pictures") as progress:
-        failed = predict_files(model, files, out, show, progress)
+        failed = predict_files(model, files, out, show, progress, changes=_changes(set_))
     typer.echo(f"{len(files) - len(failed)} of {len(files)} pictures segmented, answers in {out}")
     for error in failed:
         typer.echo(f"error: {error}", err=True)
@@ -160,7 +163,7 @@ def ablate(
     out: Out,
     data: Data = None,
     split: Annotated[str | None, typer.Option(help="Measured on this split; else the validation split.")] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each row.", min=1, max=99)] = 3,
+    seeds: Annotated[int | None, typer.Option(help="Runs of each row; 3 if not said.", min=1, max=99)] = None,
     folds: Annotated[
         int | None, typer.Option(help="Runs of each row on so many of the data set's folds, all with one seed.", min=1)
     ] = None,
@@ -186,10 +189,12 @@ def ablate(
     from smalti.studies.ablate import Trial, choose_ablation, run_ablation
 
     ablation = choose_ablation(name, recipe, [_changes(text.split()) for text in variant or []])
+    if folds and seeds:
+        raise ValueError("give --seeds or --folds: the runs of a row differ by one of them")
     trial = Trial(
         data=data,
         split=split,
-        repeats=folds or seeds,
+        repeats=folds or seeds or 3,
         over="fold" if folds else "seed",
         only=tuple(only or ()),
         changes=_changes(set_),

@@ -102,7 +102,8 @@ class TrainingRecipe:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     monitor: str = "semantic.miou"
     """The metric that chooses `best`: the higher the better, but for losses ("validation_loss")."""
-    validate_every: int = 1
+    validate_every: int | None = 1
+    """Epochs; None = once, after the last one, whose weights are then the best: nothing is chosen by the validation."""
     patience: int | None = None
     """Stops when `monitor` has not risen for so many validations."""
     seed: int = 0

@@ -5,7 +5,10 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
+from smalti.labels import LabelSet
 from smalti.metrics.difficulty import Cascade, ErrorRanking
+
+LABELS = LabelSet(names=("a", "b"))
 
 
 def ranking(scores, wrong):
@@ -56,16 +59,17 @@ def test_nothing_counted_is_no_number():
     assert found.auc() is None
     assert found.accuracy_at(0.9) is None
     assert found.curve() == ([], [])
-    assert Cascade().metrics() == {}
+    assert Cascade(LABELS).metrics() == {}
 
 
 def test_a_cascade_worked_by_hand():
     truth = np.array([[0, 0, 1, 1, 255]], np.uint8)
     coarse, fine = np.array([[0, 1, 1, 0, 0]], np.uint8), np.array([[0, 0, 0, 0, 0]], np.uint8)
-    cascade = Cascade()
+    cascade = Cascade(LABELS)
     cascade.update(coarse, fine, truth)
-    assert cascade.metrics() == {
-        "coarse.pixel_accuracy": 0.5, "fine.pixel_accuracy": 0.5, "oracle_gate.pixel_accuracy": 0.75,
-    }  # fmt: skip
+    found = cascade.metrics()
+    accuracies = [found[f"{name}.pixel_accuracy"] for name in ("coarse", "fine", "oracle_gate")]
+    assert accuracies == [0.5, 0.5, 0.75]
+    assert found["oracle_gate.miou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     cascade.update(coarse, None, truth)  # a picture that was refined in part only: nobody knows the rest
-    assert cascade.metrics() == {"coarse.pixel_accuracy": 0.5}
+    assert cascade.metrics() == {"coarse.pixel_accuracy": 0.5, "coarse.miou": pytest.approx(1 / 3)}

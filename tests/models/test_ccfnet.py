@@ -128,16 +128,21 @@ def test_c6_classes_have_no_order(make):
     torch.testing.assert_close(sum(model.loss(after, Targets(semantic=permuted)).values()), loss)
 
 
-def test_c7_pools_of_a_constant_map_are_constant():
-    pool = PyramidPooling(4, 6, 5, kernel=3).eval()
+def test_c7_pools_of_a_constant_map_are_that_constant():
+    pool = PyramidPooling(4, 6, 4, kernel=3, batch_norm=(0.1, 0.0)).eval()
+    for project in pool.project:
+        torch.nn.init.dirac_(project.weight)  # hands each channel through
     for branch in pool.branches(torch.full((1, 4, 9, 11), 2.5)):
-        torch.testing.assert_close(branch, branch[..., :1, :1].expand_as(branch))
+        resized = F.interpolate(branch, (9, 11), mode="bilinear", align_corners=False)
+        torch.testing.assert_close(resized, torch.full((1, 4, 9, 11), 2.5))
 
 
-def test_c8_atrous_identity():
-    """A dilated convolution, read at every second pixel, is the undilated one of every second pixel."""
-    conv, x = nn.Conv2d(3, 4, 3, padding=2, dilation=2), torch.randn(1, 3, 16, 20)
-    plain = F.conv2d(x[..., ::2, ::2], conv.weight, conv.bias, padding=1)
+def test_c8_atrous_identity(make):
+    """A dilated convolution of the encoder, read at every second pixel, is the undilated one of every second pixel."""
+    encoder = make().encoder
+    conv = next(m for m in encoder.modules() if isinstance(m, nn.Conv2d) and m.dilation == (2, 2))
+    x = torch.randn(1, conv.in_channels, 16, 20)
+    plain = F.conv2d(x[..., ::2, ::2], conv.weight, padding=1)
     torch.testing.assert_close(conv(x)[..., ::2, ::2], plain, atol=1e-5, rtol=0)
 
 
@@ -301,11 +306,52 @@ def test_settings_that_make_no_network(config, message):
         create_model("ccfnet", classes=2, **config)
 
 
+@pytest.mark.parametrize(("budget", "tiles"), [(0.07, 7), (0.14, 14), (0.28, 28), (0.001, 1), (0.0, 0), (1.0, 100)])
+def test_a_budget_is_not_exceeded_by_rounding(budget, tiles):
+    trust = torch.rand(1, 1, 10, 10)
+    assert int(chosen_tiles(trust, 1, budget=budget).sum()) == tiles
+
+
+def test_large_maps_are_refined_in_pieces(make, monkeypatch):
+    from smalti.parts.context import pyramid_pooling
+
+    model = make().eval()
+    x = pictures(2, 3, 96, 128)
+    with torch.inference_mode():
+        dense = model(x).semantic
+        monkeypatch.setattr(pyramid_pooling, "AT_ONCE", 7)
+        torch.testing.assert_close(answering(model, refine_budget=1.0)(x).semantic, dense, atol=1e-5, rtol=1e-5)
+
+
+def test_refined_in_part_in_bfloat16_and_on_a_pyramid(make):
+    model = make(features="pyramid", output_stride=4).eval()
+    x = pictures(1, 3, 64, 96)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        dense = model(x)
+        assert dense.coarse.dtype == torch.float32  # in bfloat16 the classes would tie
+        full = answering(model, refine_budget=1.0)(x)
+    torch.testing.assert_close(full.semantic, dense.semantic, atol=0.05, rtol=0.05)
+
+
+def test_a_stride_that_the_encoder_does_not_have():
+    with pytest.raises(ValueError, match="none of output_stride=4"):
+        create_model("ccfnet", classes=2, encoder="vit_small_patch16_224", features="pyramid", output_stride=4)
+
+
+def test_the_loss_in_words(make):
+    words = make(fine_loss=0.4, balance_difficulty=True).loss_in_words()
+    assert words == "1 final + 1 coarse + 0.4 fine + 1 attention (balanced); of classes: 1 cross entropy"
+    assert make(gate="fine").loss_in_words() == "1 cross entropy"
+
+
 def test_ablation_rows_differ_and_build():
     ablation = find_ablation("ccfnet.parts")
     baseline = override(ablation.recipe, ablation.rows[0].changes)
     configs = [override(baseline, row.changes).config for row in ablation.rows]
     assert len(set(configs)) == len(configs)
+    gates = {row.name: config.gate for row, config in zip(ablation.rows, configs, strict=True)}
+    assert {name for name, gate in gates.items() if gate == "attention"} == {n for n in gates if "attention" in n}
+    assert [gates[name] for name in ("coarse only", "fine only (PSPNet)", "average")] == ["coarse", "fine", "average"]
     ohem = next(c for c in configs if c.semantic_loss.ohem)
     assert ohem.semantic_loss == SemanticLoss(cross_entropy=0, ohem=1, ohem_keep=0.0625, ohem_threshold=0.7)
 

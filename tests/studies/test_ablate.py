@@ -142,6 +142,7 @@ def test_a_recipe_alone_over_the_folds_of_its_set(ablation, tmp_path, monkeypatc
         return {"semantic.miou": 0.5 + wanted[-1] / 100, "protocol": {**PROTOCOL, "split": "val", "loss": "l"}}
 
     monkeypatch.setattr(ablate.session, "train", train)
+    monkeypatch.setattr(ablate, "open_splits", lambda _: None)
     (only,) = choose_ablation("sis_cnn.quick", None, []).rows
     alone = dataclasses.replace(ablation, rows=(only,), metrics=ablate.ANY_RECIPE)
     assert run_ablation(alone, tmp_path, Trial(repeats=3, over="fold"), lambda _: None)
@@ -151,6 +152,25 @@ def test_a_recipe_alone_over_the_folds_of_its_set(ablation, tmp_path, monkeypatc
     assert lines[2:5] == ["| variant | folds | mIoU |", "|---|---|---|", "| as it is | 3 | 52.00 ± 1.00 |"]
     assert "standard deviation over folds." in lines[6]
     assert not (tmp_path / "ablation.png").exists()
+
+
+def test_a_metric_that_only_some_rows_have_is_no_obstacle(ablation):
+    found = cells({(name, seed): 0.5 for name in ("plain", "fast") for seed in range(2)})
+    for (name, _), cell in found.items():
+        cell.metrics.update({"difficulty.auc": 0.9} if name == "fast" else {})
+    other = dataclasses.replace(ablation, metrics=("semantic.miou", "difficulty.auc"))
+    assert "| plain | 2 | 50.00 ± 0.00 |  |  |  | – |  |" in markdown(other, found)
+
+
+def test_what_the_runs_differ_by_is_not_to_be_set(ablation, tmp_path):
+    with pytest.raises(ValueError, match="what the runs of a row differ by"):
+        run_ablation(ablation, tmp_path, Trial(changes={"training.seed": 3}), lambda _: None)
+
+
+def test_missing_folds_are_known_before_the_first_training(ablation, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablate.session, "train", lambda *_, **__: pytest.fail("was trained"))
+    with pytest.raises(ValueError, match='no option "fold"'):
+        run_ablation(ablation, tmp_path, Trial(repeats=2, over="fold"), lambda _: None)
 
 
 def test_metrics_of_an_ablation_lead_its_table(ablation):

@@ -1,13 +1,19 @@
 """What the log says of an attention map."""
 
+import csv
+import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from smalti import checkpoint
 from smalti.containers import Outputs, Targets
-from smalti.models.create import find_recipe
-from smalti.session import train
+from smalti.models.create import create_model, find_recipe
+from smalti.predict.folder import find_files, predict_files
+from smalti.session import evaluate, train
 from smalti.settings import override
 from smalti.training.attention import EVERY, AttentionWatch
 from smalti.training.callbacks import read_history
@@ -91,14 +97,28 @@ def test_the_report_shows_difficulty(trained):
         assert text in page
 
 
+def test_a_network_without_attention_says_so_once(trained, tmp_path):
+    out, _, _ = trained
+    model, card = checkpoint.load(out)
+
+    plain = create_model("sis_cnn", classes=model.labels, encoder="resnet10t", widths=(8, 8, 8, 8))
+    recipe = override(find_recipe("sis_cnn.quick"), {"config.encoder": "resnet10t", "config.widths": (8, 8, 8, 8)})
+
+    recipe = dataclasses.replace(recipe, config=plain.config)
+    checkpoint.save(plain, dataclasses.replace(card, recipe=recipe), tmp_path / "best.safetensors")
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "p.png")
+    with pytest.raises(ValueError, match="does not know how difficult a pixel is"):
+        predict_files(tmp_path, [tmp_path / "p.png"], tmp_path / "answers", "difficulty")
+    found = evaluate(out, changes={"config.refine_budget": 0.0})
+    assert found["semantic.pixel_accuracy"] == found["coarse.pixel_accuracy"]
+    assert "fine.pixel_accuracy" not in found
+    assert found["protocol"]["changed_since_training"] == "config.refine_budget=0.0"
+    for key in ("config.fine_loss", "config.dropout", "config.semantic_loss.ohem", "training.epochs"):
+        with pytest.raises(ValueError, match="cannot be changed after training"):
+            evaluate(out, changes={key: 1})
+
+
 def test_difficulty_is_predicted_and_ranks_pictures(trained, tmp_path):
-    import csv
-
-    import numpy as np
-    from PIL import Image
-
-    from smalti.predict.folder import find_files, predict_files
-
     out, _, _ = trained
     for k in range(3):
         Image.fromarray(np.random.default_rng(k).integers(0, 256, (40, 60, 3), np.uint8)).save(tmp_path / f"p{k}.png")

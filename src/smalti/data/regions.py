@@ -12,11 +12,11 @@ from smalti.labels import IGNORED
 UNKNOWN = -1
 
 
-def read_regions(path: Path) -> UInt8[np.ndarray, "height width"]:
-    """The map; -1 (unknown) becomes 255 (ignored). Which ids are classes is for the caller to judge.
+def read_regions(path: Path, classes: int) -> UInt8[np.ndarray, "height width"]:
+    """The map of label ids, 0 to `classes - 1`; -1 (unknown) becomes 255 (ignored).
 
     Raises:
-        DataError: If the file cannot be read, or is no matrix of whole numbers from -1 to 254; names it.
+        DataError: If the file cannot be read, or is no matrix of such numbers; names it.
     """
     try:
         lines = [line for line in path.read_text("ascii").splitlines() if line.strip()]
@@ -35,10 +35,10 @@ def read_regions(path: Path) -> UInt8[np.ndarray, "height width"]:
             values = np.fromstring(" ".join(lines), dtype=np.int64, sep=" ").reshape(len(lines), widths[0])
         except (ValueError, DeprecationWarning) as error:
             raise DataError(f"{path}: expected whole numbers only ({error})") from error
-    if values.min() < UNKNOWN or values.max() >= IGNORED:
-        wrong = values[(values < UNKNOWN) | (values >= IGNORED)]
-        row, column = (int(k) for k in np.argwhere((values < UNKNOWN) | (values >= IGNORED))[0])
-        raise DataError(f"{path}: region {wrong[0]} first at row {row}, column {column}; {wrong.size} pixels are "
-                        "neither a class nor -1 (unknown)")  # fmt: skip
+    outside = (values < UNKNOWN) | (values >= classes)
+    if outside.any():
+        row, column = (int(k) for k in np.argwhere(outside)[0])
+        raise DataError(f"{path}: region {values[row, column]} first at row {row}, column {column}; {outside.sum()} "
+                        f"pixels are neither a class (0 to {classes - 1}) nor unknown (-1)")  # fmt: skip
     values[values == UNKNOWN] = IGNORED
     return values.astype(np.uint8)

@@ -9,7 +9,7 @@ from smalti.draw.legend import SMALLEST_WIDTH, TEXT
 from smalti.draw.overlay import Drawing, Picture
 
 Map = Float[np.ndarray, "height width"]
-PALE = 0.25
+PALE = 0.15
 """Share of the picture that shines through."""
 
 

@@ -19,7 +19,7 @@ class Measures:
     """The numbers of a split.
 
     `confidence` ranks the answer's errors by how improbable its class is. Of a cascade, `difficulty` does so by the
-    attention's map, `attention` ranks the errors of the coarse answer, which is what that map was trained for.
+    attention's map, `difficulty_of_coarse` ranks the errors of the coarse answer, for which that map was trained.
     """
 
     def __init__(self, labels: LabelSet) -> None:
@@ -29,8 +29,8 @@ class Measures:
         self.scores: list[PictureScore] = []
         self.confidence = ErrorRanking()
         self.difficulty: ErrorRanking | None = None
-        self.attention = ErrorRanking()
-        self.cascade = Cascade()
+        self.difficulty_of_coarse = ErrorRanking()
+        self.cascade = Cascade(labels)
 
     def update(self, name: str, answer: Predictions, truth: UInt8[np.ndarray, "height width"]) -> None:
         """Adds a picture with its truth."""
@@ -45,9 +45,10 @@ class Measures:
         doubt = 1 - answer.confidence if answer.difficulty is None else answer.difficulty
         if answer.difficulty is not None and answer.coarse is not None:
             coarse = answer.coarse.cpu().numpy()
+            difficulty, coarse_wrong = answer.difficulty.cpu()[counted], torch.from_numpy(coarse != truth)[counted]
             self.difficulty = self.difficulty or ErrorRanking()
-            self.difficulty.update(answer.difficulty.cpu()[counted], wrong)
-            self.attention.update(answer.difficulty.cpu()[counted], torch.from_numpy(coarse != truth)[counted])
+            self.difficulty.update(difficulty, wrong)
+            self.difficulty_of_coarse.update(difficulty, coarse_wrong)
             self.cascade.update(coarse, None if answer.fine is None else answer.fine.cpu().numpy(), truth)
         self.scores.append(score_picture(name, classes, truth, len(self.labels), float(doubt.mean())))
 
@@ -65,7 +66,7 @@ class Measures:
         }
         if self.difficulty is not None:
             found |= {
-                "difficulty.auc": self.attention.auc(),
+                "difficulty.auc": self.difficulty_of_coarse.auc(),
                 "difficulty.answer_auc": self.difficulty.auc(),
                 "difficulty.accuracy_at_90": self.difficulty.accuracy_at(COVERAGE),
                 "difficulty.picture_correlation": doubt_correlation(self.scores),

@@ -34,8 +34,8 @@ HEADLINES = {
     ),
     "semantic.frequency_weighted_iou": ("Frequency-weighted IoU", "IoU averaged with each class's share of the pixels"),
     "boundary.miou_3": ("Boundary mIoU, 3 px", "mIoU over the pixels within 3 of a border of the truth"),
-    "difficulty.auc": ("Difficulty AUC", "how surely the difficulty map finds the coarse answer's errors: 1 = always, "
-                       "0.5 = by chance"),
+    "difficulty.auc": ("Difficulty AUC, coarse", "how surely the difficulty map finds the coarse answer's errors: 1 = "
+                       "always, 0.5 = by chance"),
     "coarse.pixel_accuracy": ("Coarse alone", "pixel accuracy of the coarse branch by itself"),
     "fine.pixel_accuracy": ("Fine alone", "pixel accuracy of the fine branch by itself"),
     "oracle_gate.pixel_accuracy": ("Perfect gate", "share of pixels that the coarse or the fine branch has right: what "
@@ -122,8 +122,9 @@ def _doubts_in_words(content: ReportContent) -> list[str]:
     for name, ranking in _rankings(content).items():
         pairs, kept = 100 * (ranking.auc() or 0), 100 * (ranking.accuracy_at(COVERAGE) or 0)
         lines.append(
-            f"The {name} pixels first: so a wrong pixel comes before a right one in {pairs:.1f} % of all pairs. "
-            f"Without the {name} {100 * (1 - COVERAGE):.0f} % of the pixels, {kept:.1f} % are right."
+            f"The {name} pixels first: so a pixel that is wrong in the final answer comes before a right one in "
+            f"{pairs:.1f} % of all pairs. Without the {name} {100 * (1 - COVERAGE):.0f} % of the pixels, {kept:.1f} % "
+            "are right."
         )
     return lines
 
@@ -181,7 +182,7 @@ def _difficulty_view(example: Example) -> list[tuple[str, str]]:
     if example.difficulty is None:
         return []
     drawn = heat_map(example.picture, example.difficulty)
-    return [("difficulty: how likely coarse is wrong", _picture_uri(drawn))]
+    return [("difficulty: how likely coarse is wrong, dark 0 % to bright 100 %", _picture_uri(drawn))]
 
 
 def _legend(example: Example, labels: LabelSet) -> list[tuple[str, str]]:

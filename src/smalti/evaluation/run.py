@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from smalti import checkpoint
 from smalti.checkpoint import Card
 from smalti.containers import Sample
+from smalti.data.cache import CachedDataset
 from smalti.data.dataset import CountIgnored, Dataset, open_dataset, parse_data_argument
 from smalti.evaluation.errors import PictureScore, best_and_worst, most_doubtful
 from smalti.evaluation.measures import Measures
@@ -20,7 +20,7 @@ from smalti.evaluation.report import Example, ReportContent, write_report
 from smalti.files import write_text
 from smalti.hardware import uses_bfloat16
 from smalti.models.create import find_recipe, paper_numbers
-from smalti.predict.predictor import Predictor
+from smalti.predict.predictor import Predictor, load_with_card
 from smalti.recipe import DataRecipe, Recipe
 
 METRICS = "metrics.json"
@@ -71,9 +71,7 @@ def evaluate_checkpoint(
     Raises:
         ValueError: If the checkpoint and the data have different classes, or a file cannot be read.
     """
-    _check_changes(changes or {})
-    model, card = checkpoint.load(path, changes)
-    predictor = Predictor(model, card.recipe.input, card.recipe.training.precision)
+    predictor, card = load_with_card(path, changes=changes)
     dataset = _open(card.recipe.data, data, split or card.recipe.data.validation)
     if dataset.labels.names != card.labels.names:
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
@@ -103,6 +101,7 @@ def _open(recipe: DataRecipe, data: str | Path | None, split: str) -> Dataset:
     name, root = parse_data_argument(data, recipe.set)
     options = recipe.options if name == recipe.set else {}
     dataset = open_dataset(name, root=root, split=split, options=options)
+    dataset = CachedDataset(dataset) if recipe.cache else dataset
     return CountIgnored(dataset) if recipe.count_ignored else dataset
 
 
@@ -128,19 +127,10 @@ def _protocol(card: Card, dataset: Dataset, predictor: Predictor, version: str) 
         "precision": "bfloat16" if uses_bfloat16(predictor.precision, predictor.device) else "float32",
         "recipe": recipe.name,
         "weights": f"{recipe.weights or 'random'}, then {card.steps} steps ({card.epoch} epochs)",
-        "loss": str(recipe.config.semantic_loss),
+        "loss": predictor.model.loss_in_words(),
         "trained_on": f"{recipe.data.set} {recipe.data.train}",
         "version": version,
     }
-
-
-def _check_changes(changes: Mapping[str, Any]) -> None:
-    """What was fixed by the training would stand in the report as if it had been otherwise."""
-    for key in changes:
-        acts = key.startswith(("config.", "input.")) or key == "training.precision"
-        if not acts or key.startswith("config.semantic_loss"):
-            raise ValueError(f"{key} cannot be changed after training; what can: config.… (not the loss), input.…, "
-                             "training.precision")  # fmt: skip
 
 
 def _changed(changes: Mapping[str, Any] | None) -> dict[str, str]:

@@ -5,6 +5,10 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from smalti.labels import LabelSet
+from smalti.metrics.confusion import ConfusionMatrix
+from smalti.metrics.semantic import semantic_metrics
+
 BINS = 4096
 LIMIT = 16.0
 """Doubts are counted by their log-odds from -16 to 16, in steps of 1/128: as finely near 0 and 1 as in the middle."""
@@ -63,27 +67,29 @@ class ErrorRanking:
 
 
 class Cascade:
-    """Right pixels of the coarse answer, of the fine one, and of whoever is right of the two (a perfect gate)."""
+    """The coarse answer, the fine one, and that of a perfect gate, which takes whichever is right."""
 
-    def __init__(self) -> None:
-        self.pixels = self.coarse = self.fine = self.either = 0
+    def __init__(self, labels: LabelSet) -> None:
+        self.labels = labels
+        self.matrices = {name: ConfusionMatrix(len(labels)) for name in ("coarse", "fine", "oracle_gate")}
         self.whole = True
 
-    def update(self, coarse: Map, fine: Map | None, truth: Map, ignored: int = 255) -> None:
+    def update(self, coarse: Map, fine: Map | None, truth: Map) -> None:
         """Adds a picture; without a fine answer (refined in part) only the coarse one can be judged."""
-        counted = truth != ignored
-        right = coarse == truth
-        self.pixels += int(counted.sum())
-        self.coarse += int((right & counted).sum())
+        self.matrices["coarse"].update(coarse, truth)
         if fine is None:
             self.whole = False
             return
-        self.fine += int(((fine == truth) & counted).sum())
-        self.either += int(((right | (fine == truth)) & counted).sum())
+        self.matrices["fine"].update(fine, truth)
+        self.matrices["oracle_gate"].update(np.where(coarse == truth, coarse, fine), truth)
 
     def metrics(self) -> dict[str, float]:
-        """`coarse.pixel_accuracy`, `fine.…` and `oracle_gate.pixel_accuracy`; what was not seen is left out."""
-        if not self.pixels:
-            return {}
-        counts = {"coarse": self.coarse} | ({"fine": self.fine, "oracle_gate": self.either} if self.whole else {})
-        return {f"{name}.pixel_accuracy": count / self.pixels for name, count in counts.items()}
+        """`coarse.pixel_accuracy`, `coarse.miou`, `fine.…` and `oracle_gate.…`; what was not seen is left out."""
+        found = {}
+        for name, matrix in self.matrices.items() if self.whole else [("coarse", self.matrices["coarse"])]:
+            values = semantic_metrics(matrix.counts, self.labels)
+            for key in ("pixel_accuracy", "miou"):
+                value = values[f"semantic.{key}"]
+                if isinstance(value, float):
+                    found[f"{name}.{key}"] = value
+        return found

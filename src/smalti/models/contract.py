@@ -22,6 +22,8 @@ class SegmentationModel(nn.Module, ABC):
     """
 
     config_type: ClassVar[type[Any]]
+    training_only: ClassVar[frozenset[str]] = frozenset({"semantic_loss"})
+    """Fields of the config that mean nothing once the network is trained."""
     needs: frozenset[str]
     stride: int
 
@@ -63,6 +65,10 @@ class SegmentationModel(nn.Module, ABC):
     @abstractmethod
     def loss(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
         """The weighted terms, by name; their sum is minimised."""
+
+    def loss_in_words(self) -> str:
+        """The loss, for reports."""
+        return str(self.config.semantic_loss)
 
     @abstractmethod
     def decode(self, outputs: Outputs, frames: Sequence[Frame]) -> list[Predictions]:

@@ -72,6 +72,6 @@ def chosen_tiles(
         chosen = means < below
     else:
         rank = means.flatten(1).argsort(dim=1, stable=True).argsort(dim=1)
-        chosen = (rank < math.ceil(budget * rank.shape[1])).view(means.shape)
+        chosen = (rank < math.ceil(budget * rank.shape[1] - 1e-9)).view(means.shape)
     spread = chosen.repeat_interleave(tile, 1).repeat_interleave(tile, 2)
     return spread[:, :height, :width]

@@ -3,8 +3,9 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -50,7 +51,13 @@ def find_files(paths: Sequence[Path], out: Path) -> list[Path]:
 
 
 def predict_files(
-    model: Path, files: Sequence[Path], out: Path, show: str, progress: Callable[[int, int], None] | None = None
+    model: Path,
+    files: Sequence[Path],
+    out: Path,
+    show: str,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    changes: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Writes each picture's answer into `out`; one bad file never stops the rest.
 
@@ -61,6 +68,7 @@ def predict_files(
             `difficulty.csv`, the pictures in the order in which a person should look at them.
         show: "labels", "overlay", "both" or "difficulty".
         progress: Called with (pictures done, pictures in all).
+        changes: Dotted keys of the recipe, for a network that is to answer in another way than it was trained.
 
     Returns:
         What went wrong, a line a file.
@@ -70,7 +78,7 @@ def predict_files(
     """
     names = _unique_names(files)
     _check_targets(files, names, out)
-    predictor = load(model)
+    predictor = load(model, changes=changes)
     out.mkdir(parents=True, exist_ok=True)
     failed = []
     difficulties: dict[Path, float] = {}

@@ -1,10 +1,13 @@
 """The one way to an answer: every command, page and report calls this `Predictor`."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from smalti import checkpoint
+from smalti.checkpoint import Card
 from smalti.containers import Predictions
 from smalti.data.fit import fit_picture
 from smalti.hardware import Precision, autocast, best_device
@@ -56,11 +59,29 @@ class Predictor:
         return self.model.decode(outputs, [frame])[0]
 
 
-def load(path: str | Path, precision: Precision = "auto", device: torch.device | str | None = None) -> Predictor:
+def load(
+    path: str | Path,
+    precision: Precision | None = None,
+    device: torch.device | str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Predictor:
     """The predictor of a run folder (its best weights) or of a checkpoint file.
 
+    `precision` None = as it was trained; `changes` are dotted keys of the recipe, for a network that is to answer in
+    another way than it was trained, such as {"config.refine_budget": 0.25}.
+
     Raises:
-        ValueError: If there is no checkpoint of this package.
+        ValueError: If there is no checkpoint of this package, or a change that a trained network cannot make.
     """
-    model, card = checkpoint.load(Path(path))
-    return Predictor(model, card.recipe.input, precision, device)
+    return load_with_card(path, precision, device, changes)[0]
+
+
+def load_with_card(
+    path: str | Path,
+    precision: Precision | None = None,
+    device: torch.device | str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> tuple[Predictor, Card]:
+    """`load`, and what the checkpoint says of itself."""
+    model, card = checkpoint.load(Path(path), changes)
+    return Predictor(model, card.recipe.input, precision or card.recipe.training.precision, device), card

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from smalti.recipe import Ablation, Recipe, Variant
 from smalti.settings import override, to_json
 from smalti.studies.ablation_table import Cell, write_tables
 from smalti.training.callbacks import HISTORY, STATE, read_history
-from smalti.training.run import RECIPE, Reporting
+from smalti.training.run import RECIPE, Reporting, open_splits
 
 CELL = "ablation.json"
 REPEATED = {"seed": "training.seed", "fold": "data.options.fold"}
@@ -77,6 +77,8 @@ def run_ablation(ablation: Ablation, out: Path, trial: Trial, write: Callable[[s
     cells = _measured(ablation, out, trial)
     first = 0 if trial.over == "seed" else 1
     repeats = range(first, first + trial.repeats)
+    if trial.over == "fold":
+        _open_all(ablation, trial, repeats)
     jobs = [(row, repeat) for repeat in repeats for row in rows if (row.name, repeat) not in cells]
     for number, (row, repeat) in enumerate(jobs, start=1):
         write(f"[{number}/{len(jobs)}] {row.name}, {trial.over} {repeat}")
@@ -95,12 +97,21 @@ def _check(ablation: Ablation, trial: Trial) -> None:
     twice = sorted({name for name in folders if folders.count(name) > 1 or name.strip(".") == ""})
     if twice:
         raise ValueError(f'rows need names that differ and make folders; not so: "{twice[0]}"')
+    if REPEATED[trial.over] in trial.changes:
+        raise ValueError(f"--set {REPEATED[trial.over]} is what the runs of a row differ by: leave it away")
     for key in trial.changes:
         for row in ablation.rows:
             same = [own for own in row.changes if f"{own}.".startswith(f"{key}.") or f"{key}.".startswith(f"{own}.")]
             if same:
                 raise ValueError(f'--set {key} changes what the row "{row.name}" is about ({same[0]}): the differences '
                                  "would mix two causes. Make it a row of its own with --variant")  # fmt: skip
+
+
+def _open_all(ablation: Ablation, trial: Trial, folds: Iterable[int]) -> None:
+    """A set with fewer folds is better known before the first training than after the fifth."""
+    for fold in folds:
+        recipe = _recipe(ablation, ablation.rows[0], fold, trial)
+        open_splits(recipe)
 
 
 def _chosen(ablation: Ablation, trial: Trial) -> list[Variant]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from smalti.evaluation.plots import Difference, plot_differences
 from smalti.files import replacing, write_text
-from smalti.recipe import Ablation
+from smalti.recipe import Ablation, Variant
 
 TITLES = {
     "semantic.miou": "mIoU",
@@ -76,12 +76,13 @@ def markdown(ablation: Ablation, cells: Cells, over: str = "seed") -> str:
 
     A single row has no differences.
     """
-    head = ["variant", f"{over}s"]
     shown = _shown(ablation, cells)
+    compared = len(ablation.rows) > 1
+    head = ["variant", f"{over}s"]
     for key in shown:
-        head += [_title(key), "Δ"]
-    head.insert(4, "Δ clear?")
-    head.insert(5, "paper's Δ")
+        head.append(_title(key))
+        if compared:
+            head += ["Δ", "Δ clear?", "paper's Δ"] if key == shown[0] else ["Δ"]
     lines = [f"# {ablation.name}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in ablation.rows:
         repeats = _repeats(cells, row.name)
@@ -90,22 +91,21 @@ def markdown(ablation: Ablation, cells: Cells, over: str = "seed") -> str:
         fields = [row.name, str(len(repeats))]
         for key in shown:
             fields.append(_text(_spread([100 * cells[row.name, repeat].value(key) for repeat in repeats])))
-            pairs = _pairs(ablation, cells, row.name, key)
-            fields.append("" if row is ablation.rows[0] else _text(_spread(pairs), signed=True))
-            if key == shown[0]:
-                fields.append("" if row is ablation.rows[0] else _verdict(pairs))
-                fields.append("" if row.reported is None else f"{row.reported:+.2f}")
+            if compared:
+                fields += _compared(ablation, cells, row, key)
         lines.append("| " + " | ".join(fields) + " |")
-    if len(ablation.rows) == 1:
-        lines = [_without_differences(line, len(shown)) if line.startswith("|") else line for line in lines]
     return "\n".join([*lines, "", *_notes(ablation, cells, over)]) + "\n"
 
 
-def _without_differences(line: str, metrics: int) -> str:
-    """The columns variant, repeats, and each metric's own."""
-    fields = line.strip("|").split("|")
-    kept = [0, 1, 2, *(6 + 2 * k for k in range(metrics - 1))]
-    return "|" + "|".join(fields[k] for k in kept) + "|"
+def _compared(ablation: Ablation, cells: Cells, row: Variant, key: str) -> list[str]:
+    """The row's difference to the first one; of the first metric also whether it is clear, and the paper's."""
+    baseline, first = row is ablation.rows[0], key == ablation.metrics[0]
+    pairs = _pairs(ablation, cells, row.name, key)
+    fields = ["" if baseline else _text(_spread(pairs), signed=True)]
+    if first:
+        fields.append("" if baseline else _verdict(pairs))
+        fields.append("" if row.reported is None else f"{row.reported:+.2f}")
+    return fields
 
 
 def _notes(ablation: Ablation, cells: Cells, over: str) -> list[str]:
@@ -156,7 +156,7 @@ def _difference(ablation: Ablation, cells: Cells, name: str, key: str, reported:
 
 def _spread(values: Sequence[float]) -> Measured:
     mean = statistics.fmean(values) if values else math.nan
-    return mean, statistics.stdev(values) if len(values) > 1 else math.nan
+    return mean, statistics.stdev(values) if len(values) > 1 and not math.isnan(mean) else math.nan
 
 
 def _text(measured: Measured, signed: bool = False) -> str:

@@ -18,8 +18,7 @@ class AttentionWatch:
     """Means over an epoch's training pictures; empty where a network has no attention."""
 
     def __init__(self) -> None:
-        self.right, self.wrong = 0, 0
-        self.trust_right, self.trust_wrong = 0.0, 0.0
+        self.sums = torch.zeros(4, dtype=torch.float64)  # pixels and attention where coarse is right, and where wrong
         self.ranking = ErrorRanking()
 
     @torch.no_grad()
@@ -33,10 +32,8 @@ class AttentionWatch:
         counted = labels != IGNORED
         trust = attention.float().sigmoid()[counted]
         wrong = (coarse.argmax(1) != labels)[counted]
-        self.wrong += int(wrong.sum())
-        self.right += int(wrong.numel()) - int(wrong.sum())
-        self.trust_wrong += float(trust[wrong].sum())
-        self.trust_right += float(trust[~wrong].sum())
+        parts = ((~wrong).sum(), (trust * ~wrong).sum(), wrong.sum(), (trust * wrong).sum())
+        self.sums += torch.stack([part.double() for part in parts]).cpu()
         self.ranking.update(1 - trust, wrong)
 
     def means(self) -> dict[str, float]:
@@ -44,14 +41,15 @@ class AttentionWatch:
 
         The AUC is that of the attention as a finder of the coarse answer's errors.
         """
-        pixels = self.right + self.wrong
+        right, trust_right, wrong, trust_wrong = self.sums.tolist()
+        pixels = right + wrong
         if not pixels:
             return {}
         auc = self.ranking.auc()
         return {
-            "coarse_right": self.right / pixels,
-            "attention_mean": (self.trust_right + self.trust_wrong) / pixels,
-            "attention_where_wrong": self.trust_wrong / self.wrong if self.wrong else math.nan,
+            "coarse_right": right / pixels,
+            "attention_mean": (trust_right + trust_wrong) / pixels,
+            "attention_where_wrong": trust_wrong / wrong if wrong else math.nan,
             "attention_auc": math.nan if auc is None else auc,
         }
 
@@ -62,5 +60,5 @@ class AttentionWatch:
             return None
         return (
             f"the attention is saturated: where the coarse answer is wrong, it is trusted to {100 * where_wrong:.0f} % "
-            "on average, so the fine branch hardly learns; try config.balance_difficulty=true or config.fine_loss=0.4"
+            "on average, so the fine branch hardly learns (see config.balance_difficulty and config.fine_loss)"
         )

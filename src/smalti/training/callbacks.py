@@ -87,7 +87,8 @@ class RunFolder(Callback):
             raise ValueError(f'training.monitor="{monitor}" is not among the metrics of a validation: '
                              f"{', '.join(sorted(task.metrics))}")  # fmt: skip
         value = task.metrics[monitor] * (-1 if monitor.endswith("loss") else 1)
-        if value > self.best:  # what could not be measured (NaN) is never better
+        only_once = self.recipe.training.validate_every is None
+        if only_once or value > self.best:  # what could not be measured (NaN) is never better
             self.best, self.since_best = value, 0
             checkpoint.save(task.answering, card, self.out / checkpoint.BEST)
             return

@@ -1,5 +1,6 @@
 """The LightningModule around a network: terms -> weights (stage 7 of the way of the data)."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,6 +87,12 @@ class SegmentationTask(lightning.LightningModule):
         """Begins the epoch's means."""
         self._losses = []
         self.attention = AttentionWatch()
+
+    def on_train_epoch_end(self) -> None:
+        """Hands the epoch's means to the loggers."""
+        means = {k: v for k, v in self.attention.means().items() if not math.isnan(v)}
+        for logger in self.loggers if means else ():
+            logger.log_metrics(means, step=self.global_step)
 
     def train_loss(self) -> float:
         """Mean training loss of the epoch so far."""

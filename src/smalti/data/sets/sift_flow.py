@@ -11,6 +11,7 @@ from smalti.data.contract import DataError, check_split
 from smalti.data.roots import NativeLayout, find_root
 from smalti.labels import SIFT_FLOW
 
+WHOLE = 2688
 SPLITS = ("train", "test", "all")
 COLLECTION = "spatial_envelope_256x256_static_8outdoorcategories"
 LISTS = ("TestSet1.txt", "TestSet.txt", "test.txt")
@@ -43,6 +44,7 @@ class SiftFlow(AnnotatedPictures):
         unknown = test - set(pictures)
         if unknown:
             check_listed([self._item(name) for name in sorted(unknown)], listing, LAYOUT.how_to_get)
+        self.edition = "" if len(pictures) == WHOLE else f"incomplete: {len(pictures)} of {WHOLE} pictures"
         chosen = {"test": test, "train": set(pictures) - test, "all": set(pictures)}[split]
         self.items = [self._item(name) for name in pictures if name in chosen]
         if not self.items:
