@@ -155,6 +155,46 @@ def write_sift_flow(root: Path) -> Path:
     return folder
 
 
+def labels_and_objects(seed: int, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """Label ids as in Cityscapes' files, and objects numbered as class x factor + number: two cars, and a group."""
+    labels = index_mask(seed, [0, 7, 11, 23, 24, 26])
+    labels[:8, :16], labels[:8, 16:] = 26, 26
+    objects = labels.astype(np.uint16) * (1 if factor == 1000 else factor)
+    objects[:8, :8], objects[:8, 8:16] = 26 * factor + 1, 26 * factor + 2
+    return labels, objects
+
+
+def write_cityscapes(root: Path) -> Path:
+    """Returns the folder with leftImg8bit and gtFine; test has no truth."""
+    folder = root / "cityscapes"
+    for number, (split, city) in enumerate(
+        (("train", "aachen"), ("train", "bremen"), ("val", "ulm"), ("test", "bonn"))
+    ):
+        for k in range(2):
+            name = f"{city}_00000{k}_000019"
+            save(folder / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", picture(10 * number + k))
+            truth = folder / "gtFine" / split / city
+            truth.mkdir(parents=True, exist_ok=True)
+            if split != "test":
+                labels, objects = labels_and_objects(10 * number + k, 1000)
+                save(truth / f"{name}_gtFine_labelIds.png", labels)
+                save(truth / f"{name}_gtFine_instanceIds.png", objects)
+    return folder
+
+
+def write_kitti(root: Path) -> Path:
+    """Returns data_semantics: seven training pictures, of which 0 and 5 are val."""
+    folder = root / "data_semantics"
+    for k in range(7):
+        name = f"{k:06d}_10.png"
+        labels, objects = labels_and_objects(k, 256)
+        save(folder / "training" / "image_2" / name, picture(k))
+        save(folder / "training" / "semantic" / name, labels)
+        save(folder / "training" / "instance" / name, objects)
+    save(folder / "testing" / "image_2" / "000000_10.png", picture(99))
+    return folder
+
+
 def write_scenes(root: Path) -> None:
     """Nothing to write: scenes are drawn."""
 
@@ -170,7 +210,9 @@ class Fake:
 
 FAKES = {
     "camvid": Fake(write=write_camvid),
+    "cityscapes": Fake(write=write_cityscapes, splits=("train", "val")),
     "folder": Fake(write=write_folder),
+    "kitti": Fake(write=write_kitti, splits=("train", "val", "trainval")),
     "sbd": Fake(write=write_sbd, splits=("train", "val")),
     "voc": Fake(write=write_voc),
     "scenes": Fake(write=write_scenes, options={"size": (64, 96), "length": 3}),

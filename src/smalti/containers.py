@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt, UInt8
+from jaxtyping import Bool, Float, Int, Int32, UInt, UInt8
+from scipy.ndimage import find_objects
 from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
@@ -33,18 +35,39 @@ class Instances:
     def __len__(self) -> int:
         return int(self.labels.shape[0])
 
+    @classmethod
+    def from_ids(
+        cls, ids: Int32[np.ndarray, "height width"], labels: Sequence[int], scores: Sequence[float] | None = None
+    ) -> "Instances":
+        """Objects from a map of their numbers, 1 to N (0 = none); one that has no pixel has an empty box."""
+        numbers = torch.from_numpy(ids)
+        boxes = torch.zeros((len(labels), 4))
+        for k, window in enumerate(find_objects(ids, max_label=len(labels))):
+            if window is not None:
+                rows, columns = window
+                boxes[k] = torch.tensor([columns.start, rows.start, columns.stop, rows.stop])
+        return cls(
+            boxes=boxes,
+            labels=torch.tensor(labels, dtype=torch.int64),
+            masks=numbers[None] == torch.arange(1, len(labels) + 1)[:, None, None],
+            scores=None if scores is None else torch.tensor(scores, dtype=torch.float32),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """One picture and its truth, as read or as augmented; what is not annotated is None.
 
-    `instance_ids` numbers the visible objects (0 = none); `padding` is 1 where no picture is, None = nowhere. The
-    tensors are tv_tensors, so that a torchvision transform of the whole sample moves picture and truth together.
+    `instance_ids` numbers the visible objects (0 = none); `padding` is 1 where no picture is, None = nowhere.
+    `distances` and `distance_weights` are filled in from the instances where a model needs them. The tensors are
+    tv_tensors, so that a torchvision transform of the whole sample moves picture and truth together.
     """
 
     image: Image
     semantic: Mask | None = None
     instance_ids: Mask | None = None
+    distances: Mask | None = None
+    distance_weights: Mask | None = None
     padding: Mask | None = None
     name: str = ""
 
@@ -78,13 +101,14 @@ class Targets:
     """The truth of a batch, derived after augmentation; only what the model's `needs` names is filled in.
 
     `instances` has one entry a picture: None = not annotated, empty = annotated and nothing there. `padding` is True
-    where no picture is.
+    where no picture is. `distance_weights` are above 0 on the pixels of objects only.
     """
 
     semantic: Int[Tensor, "batch height width"] | None = None
     edges: Int[Tensor, "batch height width"] | None = None
     distances: Float[Tensor, "batch height width"] | None = None
     distances_valid: Bool[Tensor, "batch height width"] | None = None
+    distance_weights: Float[Tensor, "batch height width"] | None = None
     instances: tuple[Instances | None, ...] | None = None
     padding: Bool[Tensor, "batch height width"] | None = None
 
@@ -117,6 +141,8 @@ class Outputs(NamedTuple):
     coarse: Float[Tensor, "batch classes height width"] | None = None
     fine: Float[Tensor, "batch classes height width"] | None = None
     attention: Float[Tensor, "batch 1 height width"] | None = None
+    deep: tuple[Float[Tensor, "batch classes _ _"], ...] | None = None
+    """Classes from inner stages, each at its own size; in training only."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -211,3 +211,20 @@ SIFT_FLOW = LabelSet(
     ignored_ids=(0,),
 )  # fmt: skip
 """As the set's files number them; 0 is unlabelled."""
+
+CITYSCAPES = LabelSet(
+    title="Cityscapes, 19 classes",
+    names=(
+        "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation",
+        "terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+    ),
+    colors=(
+        (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
+        (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0),
+        (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+    ),
+    things=frozenset({"person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"}),
+    ids=(7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33),
+    ignored_ids=(*range(7), 9, 10, 14, 15, 16, 18, 29, 30, IGNORED),
+)  # fmt: skip
+"""The 19 classes that are evaluated, and the label ids of the files; KITTI uses the same."""

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from smalti import checkpoint
 from smalti.checkpoint import Card
@@ -41,6 +42,15 @@ SMALL = {
         "fine": {"encoder": "resnet18", "width": 16, "gate": "fine"},
         "average": {"encoder": "resnet18", "width": 16, "gate": "average"},
     },
+    "hourglass": {
+        "paper": {"encoder": "vgg11_bn"},
+        "light": {"encoder": "tf_efficientnet_lite0", "upsample": "bilinear", "widths": (16, 16, 16, 8, 8)},
+        "supervised": {
+            "encoder": "vgg11_bn", "skip": "none", "deep_supervision": True, "task_weights": "uncertainty",
+            "edge_mode": "per_class", "shared_stages": 2,
+        },
+        "sum": {"encoder": "resnet10t", "upsample": "bilinear", "skip": "sum", "widths": (16, 16, 16, 8, 8)},
+    },
 }  # fmt: skip
 CASES = [pytest.param(name, config, id=f"{name}-{key}") for name, by in SMALL.items() for key, config in by.items()]
 
@@ -51,6 +61,22 @@ def test_every_model_is_tried():
 
 def pictures(*shape):
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def truth(model, labels):
+    """Targets with all that the model needs; labels of 255 are unlabelled for every task."""
+    unknown = labels == 255
+    objects = labels == 1
+    edges = (labels[:, 1:-1] != labels[:, 2:]).long()
+    made = {
+        "semantic": labels,
+        "edges": F.pad(edges, (0, 0, 1, 1)).masked_fill(unknown, 255),
+        "distances": torch.rand(labels.shape) * objects,
+        "distances_valid": ~unknown,
+        "distance_weights": objects.float(),
+        "padding": torch.zeros_like(unknown),
+    }
+    return Targets(**{name: made[name] for name in model.needs})
 
 
 @pytest.fixture
@@ -68,7 +94,7 @@ def test_finite_loss_and_a_gradient_at_every_parameter(make, name, config):
     assert model.needs <= {f.name for f in dataclasses.fields(Targets)}
     labels = torch.randint(0, 5, (2, 64, 96))
     labels[:, :4] = 255
-    terms = model.loss(model(pictures(2, 3, 64, 96)), Targets(semantic=labels))
+    terms = model.loss(model(pictures(2, 3, 64, 96)), truth(model, labels))
     total = sum(terms.values())
     assert torch.isfinite(total)
     total.backward()
@@ -79,7 +105,7 @@ def test_finite_loss_and_a_gradient_at_every_parameter(make, name, config):
 @pytest.mark.parametrize(("name", "config"), CASES)
 def test_missing_truth_costs_nothing(make, name, config):
     model = make(name, config)
-    terms = model.loss(model(pictures(2, 3, 64, 64)), Targets(semantic=torch.full((2, 64, 64), 255)))
+    terms = model.loss(model(pictures(2, 3, 64, 64)), truth(model, torch.full((2, 64, 64), 255)))
     assert sum(terms.values()) == 0
 
 
@@ -146,10 +172,11 @@ def test_overfits_one_picture(make, name, config):
     x[..., :32] //= 4
     labels = torch.zeros(2, 64, 64, dtype=torch.int64)
     labels[..., 32:] = 1
+    targets = truth(model, labels)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
     for _ in range(60):
-        total = sum(model.loss(model(x), Targets(semantic=labels)).values())
+        total = sum(model.loss(model(x), targets).values())
         optimizer.zero_grad()
         total.backward()
         optimizer.step()

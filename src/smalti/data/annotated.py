@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from smalti.data.pictures import read_mask, read_picture
 from smalti.data.regions import read_regions
 from smalti.labels import LabelSet
 
+CITYSCAPES_OBJECTS, KITTI_OBJECTS = 1000, 256
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedPicture:
@@ -31,6 +34,8 @@ class AnnotatedPicture:
     instances: Path | None = None
     no_instance: tuple[int, ...] = ()
     """Values beside 0 in the file of the instances that number none."""
+    numbering: Literal["plain", "cityscapes", "kitti"] = "plain"
+    """Of the objects: as they are; class x 1000 + number (below 1000: a class only); class x 256 + number (0: none)."""
 
     def files(self) -> list[Path]:
         """All files that the sample is made of."""
@@ -44,7 +49,7 @@ class AnnotatedPicture:
         """
         image = read_picture(self.picture)
         semantic = None if self.mask is None else torch.from_numpy(_read_labels(self.mask, labels))
-        ids = None if self.instances is None else _read_ids(self.instances, self.no_instance)
+        ids = None if self.instances is None else _read_ids(self.instances, self)
         for path, truth in ((self.mask, semantic), (self.instances, ids)):
             if truth is not None and truth.shape != image.shape[1:]:
                 height, width = truth.shape
@@ -114,15 +119,21 @@ def _read_labels(path: Path, labels: LabelSet) -> UInt8[np.ndarray, "height widt
         case ".mat":
             return to_labels(read_matlab_map(path), labels, path)
         case ".txt":
-            return to_labels(read_regions(path), labels, path)
+            return read_regions(path, len(labels))
         case _:
             return read_labels(path, labels)
 
 
-def _read_ids(path: Path, none: tuple[int, ...]) -> Int32[Tensor, "height width"]:
+def _read_ids(path: Path, item: AnnotatedPicture) -> Int32[Tensor, "height width"]:
     ids = read_matlab_map(path) if path.suffix == ".mat" else read_mask(path)
     if ids.ndim != 2:
         raise DataError(f"{path}: instance ids are whole numbers in one channel (16-bit PNG), this file has colours")
     ids = ids.astype("int32")
-    ids[np.isin(ids, none)] = 0
+    match item.numbering:
+        case "plain":
+            ids[np.isin(ids, item.no_instance)] = 0
+        case "cityscapes":
+            ids[ids < CITYSCAPES_OBJECTS] = 0
+        case "kitti":
+            ids[ids % KITTI_OBJECTS == 0] = 0
     return torch.from_numpy(ids)

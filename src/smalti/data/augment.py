@@ -18,6 +18,8 @@ from smalti.containers import Sample, Size
 from smalti.labels import IGNORED
 from smalti.recipe import AugmentationRecipe
 
+OUTSIDE = {"semantic": IGNORED, "instance_ids": 0, "distances": 0, "distance_weights": 0}
+"""The truths of a sample that are maps, and their value where no picture is."""
 Maps = Shaped[Tensor, "*leading _ _"]  # a picture or a label map of any size
 
 
@@ -130,9 +132,8 @@ def paste_sample(sample: Sample, size: Size, corner: tuple[int, int]) -> Sample:
     if sample.size == tuple(size):
         return sample
     inside = Mask(torch.zeros(sample.size, dtype=torch.uint8)) if sample.padding is None else sample.padding
-    fills = {"semantic": IGNORED, "instance_ids": 0}
     truths = {name: Mask(paste(getattr(sample, name), size, corner, fill))
-              for name, fill in fills.items() if getattr(sample, name) is not None}  # fmt: skip
+              for name, fill in OUTSIDE.items() if getattr(sample, name) is not None}  # fmt: skip
     return replace(
         sample,
         image=Image(paste(sample.image, size, corner, 0)),

@@ -1,13 +1,14 @@
 """How a picture of any size becomes the network's input: the same for training, evaluation and prediction."""
 
 from dataclasses import replace
+from typing import Any
 
 from jaxtyping import Shaped
 from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
 from smalti.containers import Frame, Sample, Size
-from smalti.data.augment import paste, paste_sample, resize_labels, resize_picture
+from smalti.data.augment import OUTSIDE, paste, paste_sample, resize_labels, resize_picture
 from smalti.recipe import InputPolicy
 
 
@@ -28,12 +29,11 @@ def fit_sample(sample: Sample, policy: InputPolicy, stride: int) -> tuple[Sample
     """Picture and truth; labels are resized to the nearest pixel, and padded with 255, instance ids with 0."""
     frame = frame_of(sample.size, policy, stride)
     image = Image(_resized(sample.image, frame, is_labels=False))
-    semantic, ids, padding = (
-        None if m is None else Mask(_resized(m, frame, is_labels=True))
-        for m in (sample.semantic, sample.instance_ids, sample.padding)
-    )
-    resized = replace(sample, image=image, semantic=semantic, instance_ids=ids, padding=padding)
-    return paste_sample(resized, frame.padded, (0, 0)), frame
+    maps = {name: getattr(sample, name) for name in (*OUTSIDE, "padding")}
+    truths: dict[str, Any] = {
+        name: None if m is None else Mask(_resized(m, frame, is_labels=True)) for name, m in maps.items()
+    }
+    return paste_sample(replace(sample, image=image, **truths), frame.padded, (0, 0)), frame
 
 
 def frame_of(original: Size, policy: InputPolicy, stride: int) -> Frame:

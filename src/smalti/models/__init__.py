@@ -1,4 +1,4 @@
 """One file per published network; `MODELS` names them all."""
 
-MODELS = {"sis_cnn": "SisCnn", "pac_deeplab": "PacDeeplab", "ccfnet": "CCFNet"}
+MODELS = {"sis_cnn": "SisCnn", "pac_deeplab": "PacDeeplab", "ccfnet": "CCFNet", "hourglass": "Hourglass"}
 """The class of each network, by the name of its file."""

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 from smalti.checkpoint import BEST, LAST
 from smalti.data.cache import CachedDataset
 from smalti.data.dataset import AtInputScale, CountIgnored, DataError, Dataset, WithMirrorImages, open_dataset
+from smalti.data.derive import WithDistances
 from smalti.data.statistics import pixel_counts
 from smalti.files import write_text
 from smalti.hardware import best_device, uses_bfloat16
@@ -75,9 +76,14 @@ def run(recipe: Recipe, out: Path, resume: bool = False, reporting: Reporting | 
     if resume and LabelSet.read(out / LABELS) != train.labels:
         raise ValueError(f"{out} was trained with other classes than the data has now (see its {LABELS}): train into "
                          "another folder")  # fmt: skip
+    if "distances" in model.needs:
+        train, validation = (WithDistances(part, recipe.config.distance_norm) for part in (train, validation))
     write_text(out / RECIPE, json.dumps(to_json(recipe), indent=1) + "\n")
     write_text(out / LABELS, train.labels.to_text())
     _warn_of_size(recipe, train, reporting.write)
+    if recipe.data.validation == "test" and recipe.training.validate_every is not None:
+        reporting.write("note: the best weights are chosen by the test pictures, whose numbers then say too much: "
+                        "--set training.validate_every=none looks at them once, at the end")  # fmt: skip
     task_data = DataModule(recipe, model, train, validation)
     return _fit(model, task_data, out, reporting, resume=resume)
 
@@ -201,7 +207,7 @@ def _trainer(recipe: Recipe, epochs: int, callbacks: list[Any], out: Path) -> li
         precision="bf16-mixed" if uses_bfloat16(training.precision, best_device()) else "32-true",
         accumulate_grad_batches=training.accumulate,
         gradient_clip_val=training.clip,
-        check_val_every_n_epoch=training.validate_every,
+        check_val_every_n_epoch=training.validate_every or epochs,
         num_sanity_val_steps=0,
         logger=_loggers(recipe, out),
         callbacks=callbacks,

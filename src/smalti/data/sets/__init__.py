@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 from smalti.data.contract import Dataset
 from smalti.data.sets.camvid import Camvid
+from smalti.data.sets.cityscapes import Cityscapes
 from smalti.data.sets.folder import Folder
+from smalti.data.sets.kitti import Kitti
 from smalti.data.sets.sbd import Sbd
 from smalti.data.sets.scenes import Scenes
 from smalti.data.sets.sift_flow import SiftFlow
@@ -13,7 +15,9 @@ from smalti.data.sets.voc import Voc
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "camvid": Camvid,
+    "cityscapes": Cityscapes,
     "folder": Folder,
+    "kitti": Kitti,
     "sbd": Sbd,
     "scenes": Scenes,
     "sift_flow": SiftFlow,

@@ -29,16 +29,19 @@ class Scenes(Dataset):
         split: str = "train",
         size: Size = (192, 256),
         length: int | None = None,
+        train_length: int = LENGTHS["train"],
         seed: int = 0,
     ) -> None:
-        """`length` is that of this split; the scenes of two splits or two seeds are never the same. `root` is unused.
+        """The scenes of two splits or two seeds are never the same. `root` is unused.
+
+        `length` is that of this split, whichever it is; without it `train` has `train_length` scenes, the others 64.
 
         Raises:
             DataError: If there is no such split, or a number is out of range.
         """
         self.split = check_split(split, tuple(LENGTHS), self.name)
         self.size = (size[0], size[1])
-        self.length = LENGTHS[split] if length is None else length
+        self.length = length if length is not None else train_length if split == "train" else LENGTHS[split]
         if not 1 <= self.length <= _MOST or seed < 0:
             raise DataError(f"scenes: length must be 1 to {_MOST} and seed 0 or more, got {self.length} and {seed}")
         self.first = (seed * len(LENGTHS) + list(LENGTHS).index(split)) * _MOST

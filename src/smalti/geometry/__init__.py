@@ -1,0 +1,1 @@
+"""Pure functions on label maps: edges, distances, boxes."""
