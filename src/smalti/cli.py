@@ -127,7 +127,8 @@ def predict(
     model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
     out: Annotated[Path, typer.Option(help="Folder for the answers.")] = Path("predictions"),
     show: Annotated[
-        Literal["overlay", "labels", "both", "difficulty"], typer.Option(help="What is written for each picture.")
+        Literal["overlay", "labels", "both", "difficulty", "edges", "distances", "instances", "cityscapes"],
+        typer.Option(help="What is written for each picture."),
     ] = "both",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")
@@ -135,15 +136,18 @@ def predict(
 ) -> None:
     """Segment pictures or folders of pictures.
 
-    Writes an index mask NAME.png and a coloured NAME_overlay.png with a legend for each. With --show difficulty (ccfnet
-    only) a map NAME_difficulty.png of where the answer is doubtful, and difficulty.csv, which ranks the pictures by how
-    much a person should look at them.
+    Writes an index mask NAME.png and a coloured NAME_overlay.png with a legend for each. --show difficulty (ccfnet)
+    draws where the answer is doubtful, and difficulty.csv ranks the pictures by how much a person should look at them.
+    --show edges or distances (hourglass) draws those maps; --show instances numbers the objects in 16-bit
+    NAME_instances.png, draws them in NAME_objects.png and lists all in instances.json as COCO's results; --show
+    cityscapes writes them as that benchmark's result files.
 
     \b
     Examples:
       smalti predict photo.jpg --model runs/first --out answers
       smalti predict holiday/ --model runs/first --out answers --show overlay
       smalti predict new/ --model runs/stanford --out doubts --show difficulty
+      smalti predict street/ --model runs/hourglass --out objects --show instances
     """
     from smalti.predict.folder import find_files, predict_files
 

@@ -35,6 +35,21 @@ class Instances:
     def __len__(self) -> int:
         return int(self.labels.shape[0])
 
+    def ids(self) -> Int32[np.ndarray, "height width"]:
+        """The objects as a map of their numbers, 1 to N (0 = none); where two overlap, the surer one stands.
+
+        Raises:
+            ValueError: If the objects have no masks.
+        """
+        if self.masks is None:
+            raise ValueError("these objects have boxes only: they cannot be drawn into a map")
+        masks = self.masks.cpu().numpy()
+        drawn = np.zeros(masks.shape[1:], np.int32)
+        order = range(len(self)) if self.scores is None else self.scores.argsort().tolist()
+        for k in order:
+            drawn[masks[k]] = k + 1
+        return drawn
+
     @classmethod
     def from_ids(
         cls, ids: Int32[np.ndarray, "height width"], labels: Sequence[int], scores: Sequence[float] | None = None

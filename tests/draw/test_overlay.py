@@ -81,7 +81,7 @@ def test_legends_never_cut_a_text(size, classes, monkeypatch):
         return draw
 
     monkeypatch.setattr(legend.ImageDraw, "Draw", spy)
-    out = with_legend(np.zeros((*size, 3), np.uint8), labels, LabelSet(names=names))
+    out = with_legend(np.zeros((*size, 3), np.uint8), legend_entries(labels, LabelSet(names=names)))
     assert out.shape[0] > size[0]
     assert len(drawn) == min(classes, labels.size)
     for (x, y), words, font, (width, height) in drawn:

@@ -3,15 +3,20 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.tv_tensors import Image, Mask
 
-from smalti.containers import Predictions
+from smalti.containers import Predictions, Sample
 from smalti.draw.heat import heat_map, with_scale
 from smalti.evaluation.errors import PictureScore, doubt_correlation, most_doubtful
 from smalti.evaluation.measures import Measures
 from smalti.labels import LabelSet
 
 LABELS = LabelSet(names=("a", "b"))
-TRUTH = np.array([[0, 0, 1, 1, 255]], np.uint8)
+SAMPLE = Sample(
+    image=Image(torch.zeros(3, 1, 5, dtype=torch.uint8)),
+    semantic=Mask(torch.tensor([[0, 0, 1, 1, 255]], dtype=torch.uint8)),
+    name="p",
+)
 
 
 def answer(**maps):
@@ -25,10 +30,10 @@ def bytes_(*values):
 def test_each_number_is_of_its_own_errors():
     """The final answer is wrong at pixel 0, coarse at pixel 3; the difficulty knows of the latter only."""
     measures = Measures(LABELS)
-    measures.update("p", Predictions(
+    measures.update(Predictions(
         labels=LABELS, semantic=bytes_(1, 0, 1, 1, 0), coarse=bytes_(0, 0, 1, 0, 0), fine=bytes_(1, 0, 1, 1, 0),
         confidence=torch.tensor([[0.5, 0.9, 0.9, 0.9, 0.1]]), difficulty=torch.tensor([[0.1, 0.2, 0.2, 0.9, 0.5]]),
-    ), TRUTH)  # fmt: skip
+    ), SAMPLE)  # fmt: skip
     found = measures.metrics()
     assert found["difficulty.auc"] == 1
     assert found["difficulty.answer_auc"] == 0
@@ -42,7 +47,7 @@ def test_each_number_is_of_its_own_errors():
 def test_without_a_gate_doubt_is_a_lack_of_confidence():
     measures = Measures(LABELS)
     confidence = torch.tensor([[0.5, 0.9, 0.9, 0.9, 0.8]])
-    measures.update("p", Predictions(labels=LABELS, semantic=bytes_(0, 0, 1, 1, 0), confidence=confidence), TRUTH)
+    measures.update(Predictions(labels=LABELS, semantic=bytes_(0, 0, 1, 1, 0), confidence=confidence), SAMPLE)
     found = measures.metrics()
     assert "difficulty.auc" not in found
     assert found["confidence.auc"] is None  # nothing is wrong

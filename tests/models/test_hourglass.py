@@ -241,7 +241,8 @@ def test_biases_of_pretrained_convolutions_move_into_the_normalisations(tmp_path
     ({"tasks": ("semantic", "semantic")}, "each task once"),
     ({"encoder": "resnet18"}, "unpooling needs one of the encoders"),
     ({"widths": (8, 8, 8, 8, 8)}, "for encoders other than VGG"),
-    ({"widths": (8, 8)}, "five positive numbers"),
+    ({"widths": (8, 8)}, "four or five positive numbers"),
+    ({"encoder": "resnet10t", "upsample": "bilinear", "shared_stages": 4}, "no stage of their own"),
     ({"encoder": "convnext_atto", "upsample": "bilinear"}, "an encoder with five maps"),
 ])  # fmt: skip
 def test_settings_that_make_no_network(config, message):

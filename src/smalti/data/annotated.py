@@ -17,6 +17,7 @@ from smalti.data.cache import content_hash
 from smalti.data.contract import DataError, Dataset, first_few
 from smalti.data.masks import read_labels, to_labels
 from smalti.data.matlab import read_matlab_map
+from smalti.data.objects import check_objects
 from smalti.data.pictures import read_mask, read_picture
 from smalti.data.regions import read_regions
 from smalti.labels import LabelSet
@@ -45,7 +46,7 @@ class AnnotatedPicture:
         """Decodes the files.
 
         Raises:
-            DataError: If one cannot be decoded, or their sizes differ.
+            DataError: If one cannot be decoded, their sizes differ, or objects and classes disagree.
         """
         image = read_picture(self.picture)
         semantic = None if self.mask is None else torch.from_numpy(_read_labels(self.mask, labels))
@@ -57,6 +58,8 @@ class AnnotatedPicture:
                     f"{path}: {height} x {width} pixels (height x width), but its picture {self.picture.name} has "
                     f"{image.shape[1]} x {image.shape[2]} (upright, as its EXIF note says): they must be of one size"
                 )
+        if self.mask is not None and self.instances is not None and semantic is not None and ids is not None:
+            check_objects(semantic.numpy(), ids.numpy(), labels, (self.mask, self.instances))
         return Sample(
             image=Image(image),
             semantic=None if semantic is None else Mask(semantic),
@@ -126,9 +129,12 @@ def _read_labels(path: Path, labels: LabelSet) -> UInt8[np.ndarray, "height widt
 
 def _read_ids(path: Path, item: AnnotatedPicture) -> Int32[Tensor, "height width"]:
     ids = read_matlab_map(path) if path.suffix == ".mat" else read_mask(path)
-    if ids.ndim != 2:
-        raise DataError(f"{path}: instance ids are whole numbers in one channel (16-bit PNG), this file has colours")
+    if ids.ndim == 3:  # a colour an object, black = none: as numbers they are those of COCO's panoptic files
+        red, green, blue = (ids[..., k].astype(np.int32) for k in range(3))
+        ids = red + 256 * green + 65536 * blue
     ids = ids.astype("int32")
+    if ids.min(initial=0) < 0:
+        raise DataError(f"{path}: has the object id {ids.min()}; ids are 0 (none) or positive")
     match item.numbering:
         case "plain":
             ids[np.isin(ids, item.no_instance)] = 0

@@ -1,19 +1,20 @@
 """Legends: which colour is which class, and how much of the picture it covers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from smalti.draw.overlay import Drawing, Labels, Picture
-from smalti.labels import IGNORED, LabelSet
+from smalti.labels import IGNORED, Color, LabelSet
 
 SMALLEST_WIDTH = 240
 """Narrower pictures get a legend this wide, so that its text can be read."""
 TEXT = (30, 30, 30)
 
 
-def with_legend(picture: Picture, labels: Labels, label_set: LabelSet) -> Drawing:
-    """The picture with a legend below: the classes that occur, the largest first, and their share of the pixels."""
-    entries = legend_entries(labels, label_set)
+def with_legend(picture: Picture, entries: Sequence[tuple[str, Color]]) -> Drawing:
+    """The picture with a legend below, of texts and their colours."""
     width = max(picture.shape[1], SMALLEST_WIDTH)
     legend = _legend(entries, width)
     canvas = np.full((picture.shape[0] + legend.shape[0], width, 3), 255, np.uint8)
@@ -22,8 +23,8 @@ def with_legend(picture: Picture, labels: Labels, label_set: LabelSet) -> Drawin
     return canvas
 
 
-def legend_entries(labels: Labels, label_set: LabelSet) -> list[tuple[str, tuple[int, int, int]]]:
-    """Text and colour of each class that occurs, the largest first; "no class" last if there are such pixels."""
+def legend_entries(labels: Labels, label_set: LabelSet) -> list[tuple[str, Color]]:
+    """Name, share of the pixels and colour of each class that occurs, the largest first; "no class" last, if any."""
     counts = np.bincount(labels.ravel(), minlength=256)
     present = sorted((k for k in range(len(label_set)) if counts[k]), key=lambda k: -counts[k])
     entries = [(f"{label_set.names[k]}  {_share(counts[k] / labels.size)}", label_set.colors[k]) for k in present]
@@ -36,7 +37,7 @@ def _share(part: float) -> str:
     return f"{100 * part:.0f} %" if part >= 0.01 else "< 1 %"
 
 
-def _legend(entries: list[tuple[str, tuple[int, int, int]]], width: int) -> Drawing:
+def _legend(entries: Sequence[tuple[str, Color]], width: int) -> Drawing:
     """As many columns of equal width as fit without cutting a text; a text wider than the picture shrinks."""
     size = max(11, min(28, width // 40))
     font = ImageFont.load_default(size=size)

@@ -5,11 +5,14 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from torch import Tensor
 
-from smalti.containers import Predictions
+from smalti.containers import Predictions, Sample
 from smalti.evaluation.errors import PictureScore, doubt_correlation, score_picture
+from smalti.evaluation.objects import ObjectMeasures
+from smalti.geometry.distances import Norm
 from smalti.labels import IGNORED, LabelSet
-from smalti.metrics.boundary import BoundaryBands
+from smalti.metrics.boundary import BoundaryBands, BoundaryMatches
 from smalti.metrics.confusion import ConfusionMatrix
 from smalti.metrics.difficulty import COVERAGE, Cascade, ErrorRanking
 from smalti.metrics.semantic import semantic_metrics
@@ -22,21 +25,25 @@ class Measures:
     attention's map, `difficulty_of_coarse` ranks the errors of the coarse answer, for which that map was trained.
     """
 
-    def __init__(self, labels: LabelSet) -> None:
+    def __init__(self, labels: LabelSet, distance_norm: Norm = "instance") -> None:
         self.labels = labels
         self.matrix = ConfusionMatrix(len(labels))
         self.bands = BoundaryBands(len(labels))
+        self.borders = BoundaryMatches(labels)
+        self.objects = ObjectMeasures(labels, distance_norm)
         self.scores: list[PictureScore] = []
         self.confidence = ErrorRanking()
         self.difficulty: ErrorRanking | None = None
         self.difficulty_of_coarse = ErrorRanking()
         self.cascade = Cascade(labels)
 
-    def update(self, name: str, answer: Predictions, truth: UInt8[np.ndarray, "height width"]) -> None:
+    def update(self, answer: Predictions, sample: Sample) -> None:
         """Adds a picture with its truth."""
         assert answer.semantic is not None
         assert answer.confidence is not None
-        classes = answer.semantic.cpu().numpy()
+        classes, truth = answer.semantic.cpu().numpy(), true_labels(sample)
+        self.objects.update(answer, sample)
+        self.borders.update(classes, truth)
         self.matrix.update(classes, truth)
         self.bands.update(classes, truth)
         counted = torch.from_numpy(truth != IGNORED)
@@ -50,7 +57,7 @@ class Measures:
             self.difficulty.update(difficulty, wrong)
             self.difficulty_of_coarse.update(difficulty, coarse_wrong)
             self.cascade.update(coarse, None if answer.fine is None else answer.fine.cpu().numpy(), truth)
-        self.scores.append(score_picture(name, classes, truth, len(self.labels), float(doubt.mean())))
+        self.scores.append(score_picture(sample.name, classes, truth, len(self.labels), float(doubt.mean())))
 
     def metrics(self) -> dict[str, Any]:
         """Flat metrics by key.
@@ -59,7 +66,8 @@ class Measures:
         pixels); of a cascade `difficulty.auc` (finds the coarse answer's errors), `difficulty.answer_auc` (those of the
         final one), `difficulty.accuracy_at_90`, `.picture_correlation` and the accuracies of `Cascade`.
         """
-        found: dict[str, Any] = semantic_metrics(self.matrix.counts, self.labels) | self.bands.metrics(self.labels)
+        found: dict[str, Any] = semantic_metrics(self.matrix.counts, self.labels)
+        found |= self.bands.metrics(self.labels) | self.borders.metrics() | self.objects.metrics()
         found |= {
             "confidence.auc": self.confidence.auc(),
             "confidence.accuracy_at_90": self.confidence.accuracy_at(COVERAGE),
@@ -73,3 +81,10 @@ class Measures:
             }
             found |= self.cascade.metrics()
         return found
+
+
+def true_labels(sample: Sample) -> UInt8[np.ndarray, "height width"]:
+    """The classes of a sample that has some."""
+    assert sample.semantic is not None
+    truth: np.ndarray = sample.semantic.as_subclass(Tensor).numpy()
+    return truth

@@ -11,11 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from smalti.checkpoint import Card
-from smalti.containers import Sample
 from smalti.data.cache import CachedDataset
 from smalti.data.dataset import CountIgnored, Dataset, open_dataset, parse_data_argument
 from smalti.evaluation.errors import PictureScore, best_and_worst, most_doubtful
-from smalti.evaluation.measures import Measures
+from smalti.evaluation.measures import Measures, true_labels
 from smalti.evaluation.report import Example, ReportContent, write_report
 from smalti.files import write_text
 from smalti.hardware import uses_bfloat16
@@ -76,11 +75,11 @@ def evaluate_checkpoint(
     if dataset.labels.names != card.labels.names:
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
                          f"the data has {', '.join(dataset.labels.names)}: they cannot be compared")  # fmt: skip
-    measures = Measures(card.labels)
+    measures = Measures(card.labels, getattr(card.recipe.config, "distance_norm", "instance"))
     for index in range(len(dataset)):
         sample = dataset.read(index)
         if sample.semantic is not None:
-            measures.update(sample.name, predictor(sample.image.as_subclass(Tensor)), _truth(sample))
+            measures.update(predictor(sample.image.as_subclass(Tensor)), sample)
         if progress is not None:
             progress(index + 1, len(dataset))
     if not measures.scores:
@@ -103,12 +102,6 @@ def _open(recipe: DataRecipe, data: str | Path | None, split: str) -> Dataset:
     dataset = open_dataset(name, root=root, split=split, options=options)
     dataset = CachedDataset(dataset) if recipe.cache else dataset
     return CountIgnored(dataset) if recipe.count_ignored else dataset
-
-
-def _truth(sample: Sample) -> np.ndarray:
-    assert sample.semantic is not None
-    truth: np.ndarray = sample.semantic.as_subclass(Tensor).numpy()
-    return truth
 
 
 def _protocol(card: Card, dataset: Dataset, predictor: Predictor, version: str) -> dict[str, Any]:
@@ -195,7 +188,7 @@ def _example(evaluation: Evaluation, score: PictureScore) -> Example:
         name=score.name,
         score=score.miou,
         picture=picture.permute(1, 2, 0).numpy(),
-        truth=_truth(sample),
+        truth=true_labels(sample),
         prediction=answer.semantic.cpu().numpy(),
         difficulty=None if answer.difficulty is None else answer.difficulty.cpu().numpy(),
     )

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
-from faster_coco_eval import mask as rle
 from jaxtyping import Bool, Float, Integer
 
+from smalti.geometry.masks import encode_mask
 from smalti.labels import LabelSet
 
 Masks = Bool[np.ndarray, "objects height width"]
@@ -65,10 +65,7 @@ class MaskAP:
 
 
 def _entry(mask: Bool[np.ndarray, "height width"], label: int, picture: int) -> dict[str, Any]:
-    encoded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
-    area = int(mask.sum())
-    return {"image_id": picture, "category_id": label + 1, "segmentation": encoded, "area": area,
-            "bbox": [float(v) for v in rle.toBbox(encoded)]}  # fmt: skip
+    return {"image_id": picture, "category_id": label + 1, "segmentation": encode_mask(mask), "area": int(mask.sum())}
 
 
 def _mean(precision: np.ndarray) -> float | None:

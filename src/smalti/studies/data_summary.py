@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from smalti.data.dataset import Dataset, open_dataset, parse_data_argument
-from smalti.draw.legend import with_legend
+from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.overlay import overlay
 from smalti.files import replacing
 from smalti.labels import IGNORED
@@ -75,7 +75,7 @@ def _draw(dataset: Dataset, path: Path) -> None:
         picture = sample.image.as_subclass(Tensor).permute(1, 2, 0).numpy()
         if sample.semantic is not None:
             labels = sample.semantic.as_subclass(Tensor).numpy()
-            picture = with_legend(overlay(picture, labels, dataset.labels), labels, dataset.labels)
+            picture = with_legend(overlay(picture, labels, dataset.labels), legend_entries(labels, dataset.labels))
         tiles.append(picture)
     if not tiles:
         return

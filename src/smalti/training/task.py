@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from smalti.containers import Batch
-from smalti.draw.legend import with_legend
+from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.overlay import overlay
 from smalti.labels import IGNORED, LabelSet
 from smalti.metrics.confusion import ConfusionMatrix
@@ -158,4 +158,4 @@ def draw_example(picture: Tensor, answer: Tensor, truth: Tensor, labels: LabelSe
         image = np.zeros((*image.shape[:2], 3), np.uint8)
     sides = [overlay(image, side.numpy().astype(np.uint8), labels) for side in (truth, answer)]
     both = np.concatenate([truth.numpy(), answer.numpy()], 1).astype(np.uint8)
-    return with_legend(np.concatenate(sides, 1), both, labels)
+    return with_legend(np.concatenate(sides, 1), legend_entries(both, labels))

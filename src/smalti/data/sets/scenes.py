@@ -27,6 +27,7 @@ class Scenes(Dataset):
         self,
         root: Path | None = None,
         split: str = "train",
+        *,
         size: Size = (192, 256),
         length: int | None = None,
         train_length: int = LENGTHS["train"],

@@ -34,14 +34,17 @@ class UnpoolingStage(nn.Module):
         )
         self.out_channels = widths[-1]
 
-    def forward(
+    def join(
         self,
         x: Float[Tensor, "batch below _ _"],
         skip: Float[Tensor, "batch skip height width"] | None,
         size: tuple[int, int],
         indices: Int[Tensor, "batch below _ _"] | None = None,
-    ) -> Float[Tensor, "batch out height width"]:
-        """`indices` None = bilinear."""
+    ) -> Float[Tensor, "batch joint height width"]:
+        """What the convolutions get; `indices` None = bilinear.
+
+        Where `match` is None no weight is in it: stages on the same maps can share it.
+        """
         if indices is not None:
             x = F.max_unpool2d(x, indices, (2, 2), (2, 2), output_size=size)
         elif x.shape[-2:] != size:
@@ -54,5 +57,9 @@ class UnpoolingStage(nn.Module):
         elif self.merge == "sum":
             assert skip is not None
             x = x + skip
-        merged: Tensor = self.convs(x)
-        return merged
+        return x
+
+    def forward(self, joint: Float[Tensor, "batch joint height width"]) -> Float[Tensor, "batch out height width"]:
+        """Convolves what `join` answers."""
+        found: Tensor = self.convs(joint)
+        return found

@@ -1,0 +1,80 @@
+"""What is measured of objects, edges and distances, where the network answers them and the data has their truth."""
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from smalti.containers import Instances, Predictions, Sample
+from smalti.geometry.distances import Norm, instance_distances
+from smalti.geometry.edges import label_edges
+from smalti.labels import IGNORED, LabelSet
+from smalti.metrics.cityscapes_ap import CityscapesAP
+from smalti.metrics.distances import DistanceError
+from smalti.metrics.edges import EdgeF
+from smalti.metrics.instances import MaskAP
+from smalti.metrics.panoptic import PanopticQuality
+
+
+class ObjectMeasures:
+    """Edges, distances and objects of a split; what was never answered, or has no truth, is left out."""
+
+    def __init__(self, labels: LabelSet, norm: Norm) -> None:
+        """`norm` of the distances, as the network learned them."""
+        self.labels, self.norm = labels, norm
+        self.is_thing = np.zeros(IGNORED + 1, bool)
+        self.is_thing[: len(labels)] = [name in labels.things for name in labels.names]
+        self.edges, self.distances = EdgeF(), DistanceError()
+        self.mask_ap, self.cityscapes = MaskAP(labels), CityscapesAP(labels)
+        self.panoptic = PanopticQuality(labels)
+        self.seen: set[str] = set()
+
+    def update(self, answer: Predictions, truth: Sample) -> None:
+        """Adds a picture that has classes."""
+        assert truth.semantic is not None
+        classes = truth.semantic.as_subclass(Tensor).numpy()
+        ids = None if truth.instance_ids is None else truth.instance_ids.as_subclass(Tensor).numpy()
+        if answer.edges is not None:
+            self.seen.add("edges")
+            self.edges.update(answer.edges.cpu().float().numpy(), label_edges(classes, ids))
+        if ids is None:
+            return
+        of_things = ids * self.is_thing[classes]
+        if answer.distances is not None:
+            self.seen.add("distances")
+            true, _ = instance_distances(of_things, self.norm)
+            self.distances.update(answer.distances.cpu().float().numpy(), true, of_things > 0)
+        if answer.instances is not None and answer.semantic is not None:
+            self.seen.add("instances")
+            self._add_objects(answer.semantic.cpu().numpy(), answer.instances, classes, of_things)
+
+    def _add_objects(self, semantic: np.ndarray, found: Instances, classes: np.ndarray, ids: np.ndarray) -> None:
+        assert found.masks is not None
+        assert found.scores is not None
+        masks, labels, scores = found.masks.cpu().numpy(), found.labels.cpu().numpy(), found.scores.cpu().numpy()
+        true_masks, true_labels, crowd = _true_objects(classes, ids, self.is_thing)
+        self.mask_ap.update(masks, labels, scores, true_masks=true_masks, true_classes=true_labels, crowd=crowd)
+        self.cityscapes.update(masks, labels, scores, true_classes=classes, true_ids=ids)
+        self.panoptic.update((semantic, found.ids()), (classes, ids))
+
+    def metrics(self) -> dict[str, Any]:
+        """`edges.*`, `distances.mae`, `instances.*`, `panoptic.*`."""
+        found: dict[str, Any] = {}
+        if "edges" in self.seen:
+            found |= self.edges.metrics()
+        if "distances" in self.seen:
+            found |= self.distances.metrics()
+        if "instances" in self.seen:
+            found |= self.mask_ap.metrics() | self.cityscapes.metrics() | self.panoptic.metrics()
+        return found
+
+
+def _true_objects(
+    classes: np.ndarray, ids: np.ndarray, is_thing: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Masks, classes and whether it is a crowd: pixels of a thing class that belong to no object."""
+    keys = np.where(is_thing[classes], classes.astype(np.int64) << 32 | ids, -1)
+    wanted = np.unique(keys)
+    wanted = wanted[wanted >= 0]
+    masks = keys[None] == wanted[:, None, None]
+    return masks, wanted >> 32, (wanted & 0xFFFFFFFF) == 0

@@ -1,0 +1,99 @@
+"""What is written of objects, edges and distances, read again by others."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from faster_coco_eval import mask as rle
+from PIL import Image
+
+from smalti.containers import Instances, Predictions
+from smalti.labels import LabelSet
+from smalti.predict.writers import ENDINGS, WRITERS, NoSuchAnswerError
+
+LABELS = LabelSet(names=("road", "car"), ids=(7, 26), things=frozenset({"car"}))
+
+
+@pytest.fixture
+def answer():
+    ids = np.zeros((40, 60), np.int32)
+    ids[5:15, 5:15], ids[20:35, 30:55], ids[0:3, 0:3] = 1, 2, 3
+    return Predictions(
+        labels=LABELS,
+        semantic=torch.from_numpy((ids > 0).astype(np.uint8)),
+        edges=torch.full((40, 60), 0.25),
+        distances=torch.full((40, 60), 0.75),
+        instances=Instances.from_ids(ids, [1, 1, 1], [0.9, 0.5, 0.25]),
+    )
+
+
+def write(kind, answer, out, name="17"):
+    writer = WRITERS[kind](out)
+    writer.add(out / "in" / f"{name}.jpg", name, np.full((40, 60, 3), 90, np.uint8), answer)
+    writer.finish()
+    return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+
+
+def test_objects_as_numbers_and_coco_results(answer, tmp_path):
+    assert write("instances", answer, tmp_path) == ["17_instances.png", "17_objects.png", "instances.json"]
+    image = Image.open(tmp_path / "17_instances.png")
+    assert image.mode == "I;16"
+    ids = np.array(image)
+    assert np.array_equal(ids, answer.instances.ids())
+    results = json.loads((tmp_path / "instances.json").read_text())
+    assert [r["score"] for r in results] == [0.9, 0.5, 0.25]
+    assert {(r["image_id"], r["category_id"]) for r in results} == {(17, 26)}
+    assert results[1]["bbox"] == [30, 20, 25, 15]
+    for number, result in enumerate(results, start=1):
+        assert np.array_equal(rle.decode(result["segmentation"]).astype(bool), ids == number)
+
+
+def test_a_picture_whose_name_is_no_number(answer, tmp_path):
+    write("instances", answer, tmp_path, "street_1")
+    assert json.loads((tmp_path / "instances.json").read_text())[0]["image_id"] == "street_1"
+
+
+def test_cityscapes_files(answer, tmp_path):
+    (tmp_path / "a_masks").mkdir()
+    (tmp_path / "a_masks" / "009.png").write_bytes(b"of an earlier run")
+    files = write("cityscapes", answer, tmp_path, "a")
+    assert files == ["a.txt", "a_masks/000.png", "a_masks/001.png", "a_masks/002.png"]
+    lines = [line.split() for line in (tmp_path / "a.txt").read_text().splitlines()]
+    assert [(label, score) for _, label, score in lines] == [("26", "0.900000"), ("26", "0.500000"), ("26", "0.250000")]
+    for number, (path, _, _) in enumerate(lines, start=1):
+        assert np.array_equal(np.array(Image.open(tmp_path / path)) > 0, answer.instances.ids() == number)
+
+
+def test_maps_are_drawn(answer, tmp_path):
+    assert write("edges", answer, tmp_path) == ["17_edges.png"]
+    assert "17_distances.png" in write("distances", answer, tmp_path)
+
+
+def test_what_the_network_does_not_know(answer, tmp_path):
+    plain = Predictions(labels=LABELS, semantic=answer.semantic)
+    for kind in ("difficulty", "edges", "distances", "instances", "cityscapes"):
+        with pytest.raises(NoSuchAnswerError, match="does not know"):
+            write(kind, plain, tmp_path)
+
+
+def test_more_objects_than_sixteen_bits(answer, tmp_path):
+    many = Instances(boxes=torch.zeros(65536, 4), labels=torch.ones(65536, dtype=torch.int64),
+                     masks=torch.zeros(65536, 1, 1, dtype=torch.bool))  # fmt: skip
+    with pytest.raises(ValueError, match="65536 objects are more than the 65535"):
+        write("instances", Predictions(labels=LABELS, semantic=answer.semantic, instances=many), tmp_path)
+
+
+def test_where_objects_overlap_the_surer_stands():
+    masks = torch.zeros(2, 4, 4, dtype=torch.bool)
+    masks[0, :3], masks[1, 1:] = True, True
+    for scores, upper in (([0.9, 0.5], 1), ([0.5, 0.9], 2)):
+        found = Instances(boxes=torch.zeros(2, 4), labels=torch.ones(2, dtype=torch.int64), masks=masks,
+                          scores=torch.tensor(scores))  # fmt: skip
+        assert found.ids()[:, 0].tolist() == [1, upper, upper, 2]
+    with pytest.raises(ValueError, match="boxes only"):
+        Instances(boxes=torch.zeros(1, 4), labels=torch.ones(1, dtype=torch.int64)).ids()
+
+
+def test_every_kind_says_what_it_writes():
+    assert {".png", "_overlay.png", "_instances.png", "_masks", ".txt"} <= set(ENDINGS)
