@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from smalti.containers import Frame, Instances, Outputs, Targets
-from smalti.geometry.distances import instance_distances
+from smalti.geometry.distances import distance_weights, instance_distances
 from smalti.geometry.edges import label_edges
 from smalti.labels import LabelSet
 from smalti.metrics.panoptic import PanopticQuality
@@ -97,7 +97,8 @@ def test_h4_a_task_alone_moves_its_own_layers_and_the_encoder():
 def test_h6_losses_by_hand():
     ids = np.zeros((7, 7), np.int32)
     ids[1:6, 1:6] = 1
-    distances, weights = (torch.from_numpy(m)[None] for m in instance_distances(ids))
+    truth = instance_distances(ids)
+    distances, weights = (torch.from_numpy(m)[None] for m in (truth, distance_weights(ids, truth)))
     half = torch.full((1, 7, 7), 0.5)
     everywhere = torch.ones(1, 7, 7, dtype=torch.bool)
     assert float(distance_loss(half, distances, weights, everywhere)) == pytest.approx(0.305, abs=1e-6)
@@ -158,7 +159,7 @@ def test_h8_perfect_maps_become_the_objects_again(convex, least):
         ids = scene(rng, convex)
         classes = (ids > 0).astype(np.uint8)
         edges = (label_edges(classes, ids) == 1).astype(np.float32)
-        found = group_objects(classes, {1: "thing"}, instance_distances(ids)[0], edges=edges)
+        found = group_objects(classes, {1: "thing"}, instance_distances(ids), edges=edges)
         quality.update((classes, found.ids), (classes, ids))
     things = quality.classes[1]
     assert quality.metrics()["panoptic.pq_things"] >= least
@@ -179,7 +180,7 @@ def outputs_of(ids, classes, labels):
     """Maps so certain that their decoding is the truth."""
     semantic = 20.0 * F.one_hot(torch.from_numpy(classes).long(), len(labels)).permute(2, 0, 1)
     edges = torch.from_numpy((label_edges(classes, ids) == 1) * 40.0 - 20.0).float()
-    distances = torch.logit(torch.from_numpy(instance_distances(ids)[0]), eps=1e-6)
+    distances = torch.logit(torch.from_numpy(instance_distances(ids)), eps=1e-6)
     return Outputs(semantic=semantic[None], edges=edges[None, None], distances=distances[None, None])
 
 

@@ -11,7 +11,7 @@ from torchvision.tv_tensors import Mask
 
 from smalti.containers import Sample, Size, Targets, stack_padding, stack_semantic
 from smalti.data.contract import Dataset, View
-from smalti.geometry.distances import Norm, instance_distances
+from smalti.geometry.distances import Norm, distance_weights, instance_distances
 from smalti.geometry.edges import label_edges
 from smalti.labels import IGNORED
 
@@ -71,5 +71,7 @@ class WithDistances(View):
         if sample.instance_ids is None or sample.semantic is None:
             return sample
         ids = sample.instance_ids.numpy() * self.is_thing[sample.semantic.numpy()]
-        distances, weights = (Mask(torch.from_numpy(m)) for m in instance_distances(ids, self.norm))
-        return replace(sample, distances=distances, distance_weights=weights)
+        distances = instance_distances(ids, self.norm)
+        weights = distance_weights(ids, distances, self.norm)
+        maps = (Mask(torch.from_numpy(m)) for m in (distances, weights))
+        return replace(sample, **dict(zip(("distances", "distance_weights"), maps, strict=True)))

@@ -1,8 +1,11 @@
 """What is measured of objects, edges and distances, where the network answers them and the data has their truth."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int32
 from torch import Tensor
 
 from smalti.containers import Instances, Predictions, Sample
@@ -14,6 +17,14 @@ from smalti.metrics.distances import DistanceError
 from smalti.metrics.edges import EdgeF
 from smalti.metrics.instances import MaskAP
 from smalti.metrics.panoptic import PanopticQuality
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectMap:
+    """Objects of a picture: a map of their numbers from 1 (0 = none), and their label ids."""
+
+    ids: Int32[np.ndarray, "height width"]
+    classes: Sequence[int]
 
 
 class ObjectMeasures:
@@ -42,7 +53,7 @@ class ObjectMeasures:
         of_things = ids * self.is_thing[classes]
         if answer.distances is not None:
             self.seen.add("distances")
-            true, _ = instance_distances(of_things, self.norm)
+            true = instance_distances(of_things, self.norm)
             self.distances.update(answer.distances.cpu().float().numpy(), true, of_things > 0)
         if answer.instances is not None and answer.semantic is not None:
             self.seen.add("instances")
@@ -56,6 +67,18 @@ class ObjectMeasures:
         self.mask_ap.update(masks, labels, scores, true_masks=true_masks, true_classes=true_labels, crowd=crowd)
         self.cityscapes.update(masks, labels, scores, true_classes=classes, true_ids=ids)
         self.panoptic.update((semantic, found.ids()), (classes, ids))
+
+    def true_objects(self, truth: Sample) -> ObjectMap | None:
+        """The things of a sample, numbered through; None if it has no objects annotated."""
+        if truth.instance_ids is None or truth.semantic is None:
+            return None
+        classes = truth.semantic.as_subclass(Tensor).numpy()
+        of_things = truth.instance_ids.as_subclass(Tensor).numpy() * self.is_thing[classes]
+        _, first, places = np.unique(np.append(0, of_things), return_index=True, return_inverse=True)
+        return ObjectMap(
+            ids=places[1:].reshape(of_things.shape).astype(np.int32),
+            classes=classes.ravel()[first[1:] - 1].tolist(),
+        )
 
     def metrics(self) -> dict[str, Any]:
         """`edges.*`, `distances.mae`, `instances.*`, `panoptic.*`."""

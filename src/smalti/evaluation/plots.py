@@ -106,6 +106,27 @@ def plot_risk_coverage(rankings: Mapping[str, ErrorRanking]) -> bytes:
         return _png(figure)
 
 
+def plot_trimap(miou: Mapping[int, float], whole: float | None) -> bytes:
+    """MIoU of the pixels near a border of the truth, by how near (in pixels), as PNG; `whole` = of all pixels."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(list(miou), list(miou.values()), marker="o", markersize=4, label="pixels near a border")
+        for width, value in miou.items():
+            axes.annotate(f"{value:.3f}", (width, value), (0, 6), textcoords="offset points", ha="center", fontsize=7)
+        if whole is not None:
+            axes.axhline(whole, color="grey", linewidth=0.8, label=f"all pixels: {whole:.3f}")
+        axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.set_xticks(list(miou), [str(width) for width in miou])
+        axes.set_ylim(0, 1)
+        axes.set_xlabel("within so many pixels of a border")
+        axes.set_ylabel("mIoU")
+        axes.set_title("Near the borders")
+        axes.legend(frameon=False, loc="lower right")
+        return _png(figure)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """One row of a comparison: mean and spread of its difference to the baseline, and the paper's; NaN = unknown."""

@@ -15,11 +15,14 @@ from torch import Tensor
 
 from smalti.draw.heat import heat_map
 from smalti.draw.legend import legend_entries
+from smalti.draw.objects import draw_objects
 from smalti.draw.overlay import colorize, error_map, overlay
 from smalti.evaluation.errors import PictureScore
-from smalti.evaluation.plots import plot_confusion, plot_history, plot_risk_coverage
+from smalti.evaluation.objects import ObjectMap
+from smalti.evaluation.plots import plot_confusion, plot_history, plot_risk_coverage, plot_trimap
 from smalti.files import write_text
 from smalti.labels import IGNORED, LabelSet
+from smalti.metrics.boundary import WIDTHS
 from smalti.metrics.difficulty import COVERAGE, ErrorRanking
 
 WIDEST = 520
@@ -34,6 +37,17 @@ HEADLINES = {
     ),
     "semantic.frequency_weighted_iou": ("Frequency-weighted IoU", "IoU averaged with each class's share of the pixels"),
     "boundary.miou_3": ("Boundary mIoU, 3 px", "mIoU over the pixels within 3 of a border of the truth"),
+    "boundary.f1": ("Boundary F1", "share of borders found within 0.75 % of the picture's diagonal (mean of precision "
+                    "and recall, then of the classes)"),
+    "boundary.iou": ("Boundary IoU", "IoU of the regions' rims, 2 % of the diagonal thick, averaged over the classes"),
+    "panoptic.pq_things": ("PQ of things", "panoptic quality of the objects: how many are found, times how well they "
+                           "overlap"),
+    "instances.ap": ("Mask AP", "average precision of the objects' masks over IoU 0.50 to 0.95, as COCO measures"),
+    "instances.ap50": ("Mask AP at 0.50", "the same where half of the union overlaps"),
+    "instances.cityscapes_ap": ("Mask AP, Cityscapes", "the same by Cityscapes' rules: any number of objects, small "
+                                "ones need not be found"),
+    "edges.ods_f": ("Edge F", "of edges within 2 pixels of their place, at the threshold that is best for the split"),
+    "distances.mae": ("Distance error", "mean error of the distance map on objects, whose range is 0 to 1"),
     "difficulty.auc": ("Difficulty AUC, coarse", "how surely the difficulty map finds the coarse answer's errors: 1 = "
                        "always, 0.5 = by chance"),
     "coarse.pixel_accuracy": ("Coarse alone", "pixel accuracy of the coarse branch by itself"),
@@ -53,6 +67,8 @@ class Example:
     truth: UInt8[np.ndarray, "height width"]
     prediction: UInt8[np.ndarray, "height width"]
     difficulty: Float[np.ndarray, "height width"] | None = None
+    objects: ObjectMap | None = None
+    true_objects: ObjectMap | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +108,14 @@ def write_report(path: Path, content: ReportContent) -> None:
         absent=content.metrics.get("semantic.absent_classes", []),
         confusion=_data_uri(plot_confusion(content.counts, content.labels)),
         confusions=frequent_confusions(content.counts, content.labels),
+        trimap=_data_uri(plot_trimap(_trimap(content.metrics), content.metrics.get("semantic.miou"))),
         groups=[("Best pictures", [_drawn(e, content.labels) for e in content.best]),
                 ("Worst pictures", [_drawn(e, content.labels) for e in content.worst])],
         reported=content.reported,
         doubts=_data_uri(plot_risk_coverage(_rankings(content))) if _rankings(content) else None,
         doubts_in_words=_doubts_in_words(content),
         difficulty=content.difficulty is not None,
+        objects=_objects(content.metrics),
         doubtful=[(s.name, f"{100 * (s.doubt or 0):.1f} %", "–" if s.pixel_accuracy is None
                    else f"{100 * (1 - s.pixel_accuracy):.1f} %") for s in content.doubtful],
     )  # fmt: skip
@@ -108,8 +126,23 @@ def _headlines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [
         (name, "not measurable" if metrics.get(key) is None else f"{metrics[key]:.3f}", meaning)
         for key, (name, meaning) in HEADLINES.items()
-        if key in metrics or key.startswith(("semantic.", "boundary."))
+        if key in metrics or key.startswith("semantic.")
     ]
+
+
+def _objects(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    prefix = "instances.ap."
+    return [
+        (key.removeprefix(prefix), "no such object" if value is None else f"{value:.3f}")
+        for key, value in metrics.items()
+        if key.startswith(prefix)
+    ]
+
+
+def _trimap(metrics: dict[str, Any]) -> dict[int, float]:
+    """MIoU by width of the band, where there are such pixels."""
+    values = {width: metrics.get(f"boundary.miou_{width}") for width in WIDTHS}
+    return {width: value for width, value in values.items() if value is not None}
 
 
 def _rankings(content: ReportContent) -> dict[str, ErrorRanking]:
@@ -173,6 +206,7 @@ def _drawn(example: Example, labels: LabelSet) -> dict[str, Any]:
             (f"errors in red: {100 * wrong:.1f} %",
              _picture_uri(error_map(example.picture, example.truth, example.prediction))),
             *_difficulty_view(example),
+            *_object_views(example, labels),
         ],
         "legend": _legend(example, labels),
     }  # fmt: skip
@@ -183,6 +217,15 @@ def _difficulty_view(example: Example) -> list[tuple[str, str]]:
         return []
     drawn = heat_map(example.picture, example.difficulty)
     return [("difficulty: how likely coarse is wrong, dark 0 % to bright 100 %", _picture_uri(drawn))]
+
+
+def _object_views(example: Example, labels: LabelSet) -> list[tuple[str, str]]:
+    return [
+        (f"{caption}: {len(found.classes)}",
+         _picture_uri(draw_objects(example.picture, found.ids, found.classes, labels)))
+        for caption, found in (("true objects", example.true_objects), ("objects found", example.objects))
+        if found is not None
+    ]  # fmt: skip
 
 
 def _legend(example: Example, labels: LabelSet) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from smalti.data.cache import CachedDataset
 from smalti.data.dataset import CountIgnored, Dataset, open_dataset, parse_data_argument
 from smalti.evaluation.errors import PictureScore, best_and_worst, most_doubtful
 from smalti.evaluation.measures import Measures, true_labels
+from smalti.evaluation.objects import ObjectMap
 from smalti.evaluation.report import Example, ReportContent, write_report
 from smalti.files import write_text
 from smalti.hardware import uses_bfloat16
@@ -191,4 +192,7 @@ def _example(evaluation: Evaluation, score: PictureScore) -> Example:
         truth=true_labels(sample),
         prediction=answer.semantic.cpu().numpy(),
         difficulty=None if answer.difficulty is None else answer.difficulty.cpu().numpy(),
-    )
+        objects=None if answer.instances is None else ObjectMap(
+            ids=answer.instances.ids(), classes=answer.instances.labels.tolist()),
+        true_objects=None if answer.instances is None else evaluation.measures.objects.true_objects(sample),
+    )  # fmt: skip

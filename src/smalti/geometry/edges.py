@@ -18,17 +18,21 @@ def label_edges(labels: Labels, ids: Ids | None = None, *, ignored: int = 255) -
     if ids is not None and ids.shape != labels.shape:
         raise ValueError(f"labels and ids must be of one size, got {labels.shape} and {ids.shape}")
     known = labels != ignored
-    edges = np.zeros(labels.shape, np.uint8)
+    edges = np.zeros(labels.shape, bool)
+    buffers = np.empty((2, *labels.shape), bool)  # two for all steps: fresh memory costs more than comparing
     for upper, lower in _NEIGHBOURS:
-        changes = labels[upper] != labels[lower]
+        changes, other = (buffer[upper] for buffer in buffers)
+        np.not_equal(labels[upper], labels[lower], out=changes)
         if ids is not None:
-            changes |= ids[upper] != ids[lower]
+            np.not_equal(ids[upper], ids[lower], out=other)
+            changes |= other
         changes &= known[upper]
         changes &= known[lower]
         edges[upper] |= changes
         edges[lower] |= changes
-    edges[~known] = ignored
-    return edges
+    found: Labels = edges.view(np.uint8)
+    found[~known] = ignored
+    return found
 
 
 _NEIGHBOURS = (

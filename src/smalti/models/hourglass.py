@@ -127,7 +127,7 @@ class Hourglass(SegmentationModel):
             if self.config.deep_supervision and self.training:
                 deep.append(self.deep[number](x))
         rest = levels[len(self.shared) :]
-        first = _stages(self.branches["semantic"].stages)[0]
+        first = _stages(next(iter(self.branches.values())).stages)[0]
         joint = first.join(x, *rest[0]) if first.match is None else None  # once for all tasks
         answers = {task: resize(branch(x, joint, rest), _size(images)) for task, branch in self.branches.items()}
         return Outputs(**answers, deep=tuple(deep) or None)
