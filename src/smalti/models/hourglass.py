@@ -306,6 +306,16 @@ def _light() -> Config:
     return Config(encoder="tf_efficientnet_lite0", upsample="bilinear")
 
 
+def kitti_light() -> Recipe:
+    """KITTI on two cores, from ImageNet's weights alone."""
+    recipe = scenes()
+    crops = replace(recipe.augmentation, scale=(0.5, 2.0), crop=(300, 500))
+    training = replace(recipe.training, epochs=20, steps_per_epoch=40, batch=4)
+    return replace(
+        recipe, name="hourglass.kitti_light", data=DataRecipe(set="kitti"), augmentation=crops, training=training
+    )
+
+
 def scenes() -> Recipe:
     """Procedural street scenes on two cores: semantics, edges, distances and objects."""
     return _recipe(
