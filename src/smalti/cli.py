@@ -127,7 +127,7 @@ def predict(
     model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
     out: Annotated[Path, typer.Option(help="Folder for the answers.")] = Path("predictions"),
     show: Annotated[
-        Literal["overlay", "labels", "both", "difficulty", "edges", "distances", "instances", "cityscapes"],
+        Literal["overlay", "labels", "both", "difficulty", "edges", "distances", "instances", "boxes", "cityscapes"],
         typer.Option(help="What is written for each picture."),
     ] = "both",
     set_: Annotated[
@@ -140,7 +140,8 @@ def predict(
     draws where the answer is doubtful, and difficulty.csv ranks the pictures by how much a person should look at them.
     --show edges or distances (hourglass) draws those maps; --show instances numbers the objects in 16-bit
     NAME_instances.png, draws them in NAME_objects.png and lists all in instances.json as COCO's results; --show
-    cityscapes writes them as that benchmark's result files.
+    cityscapes writes them as that benchmark's result files. --show boxes (ivanet) draws boxes, and lists them as COCO's
+    and as PASCAL VOC's results.
 
     \b
     Examples:

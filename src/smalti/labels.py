@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 IGNORED = 255
 """The label of pixels that belong to no class; fixed in every tensor of the package."""
@@ -81,6 +81,12 @@ class LabelSet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def is_thing(self) -> Bool[np.ndarray, "256"]:
+        """Whether each label id is a class of things; False beyond the classes."""
+        table = np.zeros(IGNORED + 1, bool)
+        table[: len(self)] = [name in self.things for name in self.names]
+        return table
 
     def palette(self) -> UInt8[np.ndarray, "values rgb"]:
         """Colours by label id for all 256 values of an index picture; ignored and unused ones are black."""

@@ -139,8 +139,8 @@ def test_a_batch_may_mix_pictures_with_and_without_masks():
 def test_only_what_is_needed_is_derived():
     assert derive_targets([make()], frozenset()).semantic is None
     assert derive_targets([make()], frozenset({"edges"})).semantic is None
-    with pytest.raises(AssertionError, match="instances"):
-        derive_targets([make()], frozenset({"instances"}))
+    with pytest.raises(AssertionError, match="horizons"):
+        derive_targets([make()], frozenset({"horizons"}))
 
 
 def test_batches_that_cannot_be():

@@ -207,6 +207,20 @@ def test_instance_ids(tmp_path):
     assert ids.flatten().tolist() == list(range(SIZE[0] * SIZE[1]))
 
 
+def test_objects_without_a_picture_are_listed(tmp_path):
+    root = write_folder(tmp_path, FolderShape(instances=True))
+    first = next((root / "instances").rglob("*.png"))
+    (root / "instances" / "stray_instances.png").write_bytes(first.read_bytes())
+    with pytest.raises(DataError, match="1 files in instances/ without a picture: stray_instances"):
+        opened(root)
+
+
+def test_an_empty_folder_of_objects_is_none(tmp_path):
+    root = write_folder(tmp_path)
+    (root / "instances").mkdir()
+    assert opened(root).read(0).instance_ids is None
+
+
 @pytest.mark.parametrize("name", ["training", "Train", "valid"])
 def test_folders_that_look_like_splits_are_not_mixed(tmp_path, name):
     root = write_folder(tmp_path)

@@ -53,3 +53,11 @@ def test_against_torchmetrics():
         quality.update(*(maps(*pair) for pair in pairs))
         oracle.update(*(torch.from_numpy(np.stack(pair, -1))[None] for pair in pairs))
     assert quality.metrics()["panoptic.pq"] == pytest.approx(float(oracle.compute()), abs=1e-6)
+
+
+def test_numbers_of_32_bits():
+    ids = np.array([[2_000_000_000, 2_000_000_000, 5, 5]], np.int32)
+    classes = np.full((1, 4), 2, np.uint8)
+    quality = PanopticQuality(LABELS)
+    quality.update((classes, ids), (classes, ids))
+    assert quality.metrics()["panoptic.pq_things"] == 1

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from smalti import checkpoint
 from smalti.checkpoint import Card
-from smalti.containers import Frame, Outputs, Targets
+from smalti.containers import Frame, Instances, Outputs, Targets
 from smalti.labels import LabelSet
 from smalti.models import MODELS
 from smalti.models.create import build, create_model, load_weights, model_class
@@ -52,6 +52,14 @@ SMALL = {
         "sum": {"encoder": "resnet10t", "upsample": "bilinear", "skip": "sum", "widths": (16, 16, 16, 8, 8)},
     },
 }  # fmt: skip
+SMALL["ivanet"] = {
+    "joint": {"encoder": "resnet10t", "width": 16, "pcm_width": 16},
+    "full": {"encoder": "resnet10t", "width": 16, "pcm_width": 16, "top_down": "full", "pcm_reduce": 64, "size": 512},
+    "none": {"encoder": "resnet10t", "width": 16, "pcm_width": 16, "top_down": "none", "anchors": "ssd",
+             "segmentation_loss_size": "head", "pcm_levels": 3},
+    "one": {"encoder": "tf_efficientnet_lite0", "width": 16, "pcm_width": 16, "top_down": "one"},
+    "pixels": {"encoder": "resnet10t", "width": 16, "pcm_width": 16, "tasks": ("semantic",)},
+}  # fmt: skip
 CASES = [pytest.param(name, config, id=f"{name}-{key}") for name, by in SMALL.items() for key, config in by.items()]
 
 
@@ -61,6 +69,11 @@ def test_every_model_is_tried():
 
 def pictures(*shape):
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def table(classes):
+    names = tuple(f"class_{k}" for k in range(classes))
+    return LabelSet(names=names, things=frozenset(names[1:]))
 
 
 def truth(model, labels):
@@ -75,6 +88,12 @@ def truth(model, labels):
         "distances_valid": ~unknown,
         "distance_weights": objects.float(),
         "padding": torch.zeros_like(unknown),
+        "instances": tuple(
+            None
+            if bool(own.all())
+            else Instances(boxes=torch.tensor([[8.0, 8, 40, 40], [30, 10, 60, 62]]), labels=torch.tensor([1, 0]))
+            for own in unknown
+        ),
     }
     return Targets(**{name: made[name] for name in model.needs})
 
@@ -83,7 +102,7 @@ def truth(model, labels):
 def make():
     def made(name, config, classes=5):
         torch.manual_seed(0)
-        return create_model(name, classes=classes, **config)
+        return create_model(name, classes=table(classes), **config)
 
     return made
 
@@ -160,7 +179,7 @@ def test_weights_of_other_classes_are_refused(make, name, config, tmp_path):
     checkpoint.save(model, Card(recipe=recipe, labels=model.labels, metrics={}), path)
     with pytest.raises(ValueError, match="another number of classes"):
         load_weights(make(name, config, classes=4), path)
-    same = build(model_class(name), model.config, LabelSet.of(5), path)
+    same = build(model_class(name), model.config, table(5), path)
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), same.state_dict().values(), strict=True))
 
 

@@ -14,9 +14,9 @@ from smalti.geometry.edges import label_edges
 from smalti.labels import LabelSet
 from smalti.metrics.panoptic import PanopticQuality
 from smalti.models.create import create_model
-from smalti.models.hourglass import Config
+from smalti.models.hourglass import SEEDS, Config
 from smalti.parts.encoders.indexed_vgg import IndexedVGG
-from smalti.parts.grouping import group_objects
+from smalti.parts.grouping import Grouping, group_objects
 from smalti.parts.losses.balance import UncertaintyWeights
 from smalti.parts.losses.distance import distance_loss
 from smalti.parts.losses.edge import balanced_edge_loss, edges_by_class
@@ -132,6 +132,7 @@ def test_learned_weights_by_hand():
     found = weights({"semantic": torch.tensor(3.0), "distances": torch.tensor(2.0)})
     assert float(found["semantic"].detach()) == 3
     assert float(found["distances"].detach()) == pytest.approx(2 / 8 + math.log(4) / 2)
+    assert float(weights({"distances": torch.tensor(0.0)})["distances"].detach()) == 0  # no truth, nothing to learn
 
 
 def scene(rng, convex=False, size=(128, 192), objects=14):
@@ -150,16 +151,17 @@ def scene(rng, convex=False, size=(128, 192), objects=14):
     return ids
 
 
+@pytest.mark.parametrize("norm", ["instance", "truncate", "dwt"])
 @pytest.mark.parametrize(("convex", "least"), [(False, 0.95), (True, 0.995)])
-def test_h8_perfect_maps_become_the_objects_again(convex, least):
+def test_h8_perfect_maps_become_the_objects_again(convex, least, norm):
     rng = np.random.default_rng(0)
     labels = LabelSet(names=("ground", "thing"), things=frozenset({"thing"}))
-    quality = PanopticQuality(labels)
+    quality, rules = PanopticQuality(labels), Grouping(seed_distance=SEEDS[norm])
     for _ in range(12):
         ids = scene(rng, convex)
         classes = (ids > 0).astype(np.uint8)
         edges = (label_edges(classes, ids) == 1).astype(np.float32)
-        found = group_objects(classes, {1: "thing"}, instance_distances(ids), edges=edges)
+        found = group_objects(classes, {1: "thing"}, instance_distances(ids, norm), edges=edges, rules=rules)
         quality.update((classes, found.ids), (classes, ids))
     things = quality.classes[1]
     assert quality.metrics()["panoptic.pq_things"] >= least

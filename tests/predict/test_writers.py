@@ -1,5 +1,6 @@
 """What is written of objects, edges and distances, read again by others."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from smalti.containers import Instances, Predictions
 from smalti.labels import LabelSet
+from smalti.predict.folder import predict_files
 from smalti.predict.writers import ENDINGS, WRITERS, NoSuchAnswerError
 
 LABELS = LabelSet(names=("road", "car"), ids=(7, 26), things=frozenset({"car"}))
@@ -50,19 +52,41 @@ def test_objects_as_numbers_and_coco_results(answer, tmp_path):
 
 
 def test_a_picture_whose_name_is_no_number(answer, tmp_path):
-    write("instances", answer, tmp_path, "street_1")
-    assert json.loads((tmp_path / "instances.json").read_text())[0]["image_id"] == "street_1"
+    for name in ("street_1", "007", "²"):
+        write("instances", answer, tmp_path, name)
+        assert json.loads((tmp_path / "instances.json").read_text())[0]["image_id"] == name
 
 
 def test_cityscapes_files(answer, tmp_path):
-    (tmp_path / "a_masks").mkdir()
-    (tmp_path / "a_masks" / "009.png").write_bytes(b"of an earlier run")
-    files = write("cityscapes", answer, tmp_path, "a")
-    assert files == ["a.txt", "a_masks/000.png", "a_masks/001.png", "a_masks/002.png"]
-    lines = [line.split() for line in (tmp_path / "a.txt").read_text().splitlines()]
+    files = write("cityscapes", answer, tmp_path, "a  city")
+    assert files == ["a_city.txt", "a_city_masks/000.png", "a_city_masks/001.png", "a_city_masks/002.png"]
+    lines = [line.split() for line in (tmp_path / "a_city.txt").read_text().splitlines()]
     assert [(label, score) for _, label, score in lines] == [("26", "0.900000"), ("26", "0.500000"), ("26", "0.250000")]
     for number, (path, _, _) in enumerate(lines, start=1):
         assert np.array_equal(np.array(Image.open(tmp_path / path)) > 0, answer.instances.ids() == number)
+
+
+def test_nothing_of_anybody_is_removed(answer, tmp_path):
+    (tmp_path / "a_masks").mkdir()
+    (tmp_path / "a_masks" / "mine.png").write_bytes(b"precious")
+    write("cityscapes", answer, tmp_path, "a")
+    assert (tmp_path / "a_masks" / "mine.png").read_bytes() == b"precious"
+    photos = [tmp_path / "a.jpg", tmp_path / "a_masks" / "mine.png"]
+    with pytest.raises(ValueError, match="lies where masks of a may be written"):
+        predict_files(tmp_path, photos, tmp_path, "cityscapes")
+
+
+def test_boxes(answer, tmp_path):
+    found = dataclasses.replace(answer.instances, masks=None)
+    boxes_only = Predictions(labels=LABELS, instances=found)
+    assert write("boxes", boxes_only, tmp_path) == ["17_boxes.png", "boxes.json", "boxes_car.txt"]
+    results = json.loads((tmp_path / "boxes.json").read_text())
+    assert results[1] == {"image_id": 17, "category_id": 26, "bbox": [30, 20, 25, 15], "score": 0.5}
+    assert (tmp_path / "boxes_car.txt").read_text().splitlines()[1] == "17 0.500000 31.0 21.0 55.0 35.0"
+    with pytest.raises(NoSuchAnswerError, match="boxes only"):
+        write("instances", boxes_only, tmp_path)
+    with pytest.raises(NoSuchAnswerError, match="classes of pixels"):
+        write("labels", boxes_only, tmp_path)
 
 
 def test_maps_are_drawn(answer, tmp_path):

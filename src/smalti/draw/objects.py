@@ -46,6 +46,6 @@ def _shade(color: Color, number: int) -> tuple[float, float, float]:
 
 def object_entries(classes: Sequence[int], labels: LabelSet) -> list[tuple[str, Color]]:
     """For a legend: each class with its number of objects, the most frequent first."""
-    return [(f"{labels.names[k]} × {count}", labels.colors[k]) for k, count in Counter(classes).most_common()] or [
+    return [(f"{labels.names[k]}: {count}", labels.colors[k]) for k, count in Counter(classes).most_common()] or [
         ("no objects", (255, 255, 255))
     ]

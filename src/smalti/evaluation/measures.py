@@ -31,6 +31,7 @@ class Measures:
         self.bands = BoundaryBands(len(labels))
         self.borders = BoundaryMatches(labels)
         self.objects = ObjectMeasures(labels, distance_norm)
+        self.pictures = 0
         self.scores: list[PictureScore] = []
         self.confidence = ErrorRanking()
         self.difficulty: ErrorRanking | None = None
@@ -39,10 +40,15 @@ class Measures:
 
     def update(self, answer: Predictions, sample: Sample) -> None:
         """Adds a picture with its truth."""
+        self.pictures += 1
+        self.objects.update(answer, sample)
+        if answer.semantic is not None:
+            self._add_classes(answer, sample)
+
+    def _add_classes(self, answer: Predictions, sample: Sample) -> None:
         assert answer.semantic is not None
         assert answer.confidence is not None
         classes, truth = answer.semantic.cpu().numpy(), true_labels(sample)
-        self.objects.update(answer, sample)
         self.borders.update(classes, truth)
         self.matrix.update(classes, truth)
         self.bands.update(classes, truth)

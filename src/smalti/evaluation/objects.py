@@ -9,9 +9,14 @@ from jaxtyping import Int32
 from torch import Tensor
 
 from smalti.containers import Instances, Predictions, Sample
+from smalti.draw.boxes import SURE, draw_boxes
+from smalti.draw.objects import draw_objects
+from smalti.draw.overlay import Picture
+from smalti.geometry.boxes import object_boxes, object_classes
 from smalti.geometry.distances import Norm, instance_distances
 from smalti.geometry.edges import label_edges
 from smalti.labels import IGNORED, LabelSet
+from smalti.metrics.boxes import BoxAP
 from smalti.metrics.cityscapes_ap import CityscapesAP
 from smalti.metrics.distances import DistanceError
 from smalti.metrics.edges import EdgeF
@@ -33,11 +38,11 @@ class ObjectMeasures:
     def __init__(self, labels: LabelSet, norm: Norm) -> None:
         """`norm` of the distances, as the network learned them."""
         self.labels, self.norm = labels, norm
-        self.is_thing = np.zeros(IGNORED + 1, bool)
-        self.is_thing[: len(labels)] = [name in labels.things for name in labels.names]
+        self.is_thing = labels.is_thing()
         self.edges, self.distances = EdgeF(), DistanceError()
         self.mask_ap, self.cityscapes = MaskAP(labels), CityscapesAP(labels)
         self.panoptic = PanopticQuality(labels)
+        self.boxes = BoxAP(labels)
         self.seen: set[str] = set()
 
     def update(self, answer: Predictions, truth: Sample) -> None:
@@ -47,17 +52,32 @@ class ObjectMeasures:
         ids = None if truth.instance_ids is None else truth.instance_ids.as_subclass(Tensor).numpy()
         if answer.edges is not None:
             self.seen.add("edges")
-            self.edges.update(answer.edges.cpu().float().numpy(), label_edges(classes, ids))
+            true_edges = label_edges(classes, ids)
+            # Things that are not told apart may have edges anywhere.
+            untold = self.is_thing[classes] if ids is None else self.is_thing[classes] & (ids == 0)
+            true_edges[untold & (true_edges == 0)] = IGNORED
+            self.edges.update(answer.edges.cpu().float().numpy(), true_edges)
         if ids is None:
             return
-        of_things = ids * self.is_thing[classes]
+        of_things = self._things(classes, ids)
         if answer.distances is not None:
             self.seen.add("distances")
             true = instance_distances(of_things, self.norm)
             self.distances.update(answer.distances.cpu().float().numpy(), true, of_things > 0)
-        if answer.instances is not None and answer.semantic is not None:
+        if answer.instances is not None and answer.instances.masks is None:
+            self.seen.add("boxes")
+            self._add_boxes(answer.instances, classes, of_things)
+        elif answer.instances is not None and answer.semantic is not None:
             self.seen.add("instances")
             self._add_objects(answer.semantic.cpu().numpy(), answer.instances, classes, of_things)
+
+    def _things(self, classes: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """The numbers where an object of things is of its own class; its few pixels of another become no object."""
+        found = object_boxes(ids)
+        if not found.numbers.size:
+            return ids
+        own = object_classes(ids, classes)[np.searchsorted(found.numbers, ids).clip(max=len(found.numbers) - 1)]
+        return np.where((own == classes) & self.is_thing[classes], ids, 0)
 
     def _add_objects(self, semantic: np.ndarray, found: Instances, classes: np.ndarray, ids: np.ndarray) -> None:
         assert found.masks is not None
@@ -68,12 +88,26 @@ class ObjectMeasures:
         self.cityscapes.update(masks, labels, scores, true_classes=classes, true_ids=ids)
         self.panoptic.update((semantic, found.ids()), (classes, ids))
 
+    def _add_boxes(self, found: Instances, classes: np.ndarray, ids: np.ndarray) -> None:
+        assert found.scores is not None
+        boxes, labels, scores = (part.cpu().numpy() for part in (found.boxes, found.labels, found.scores))
+        true = object_boxes(ids)
+        true_classes = object_classes(ids, classes)
+        self.boxes.update(
+            boxes,
+            labels,
+            scores,
+            true_boxes=true.boxes[:, [1, 0, 3, 2]].astype(np.float32),
+            true_classes=true_classes,
+            excused=np.zeros(len(true_classes), bool),
+        )
+
     def true_objects(self, truth: Sample) -> ObjectMap | None:
         """The things of a sample, numbered through; None if it has no objects annotated."""
         if truth.instance_ids is None or truth.semantic is None:
             return None
         classes = truth.semantic.as_subclass(Tensor).numpy()
-        of_things = truth.instance_ids.as_subclass(Tensor).numpy() * self.is_thing[classes]
+        of_things = self._things(classes, truth.instance_ids.as_subclass(Tensor).numpy())
         _, first, places = np.unique(np.append(0, of_things), return_index=True, return_inverse=True)
         return ObjectMap(
             ids=places[1:].reshape(of_things.shape).astype(np.int32),
@@ -81,7 +115,7 @@ class ObjectMeasures:
         )
 
     def metrics(self) -> dict[str, Any]:
-        """`edges.*`, `distances.mae`, `instances.*`, `panoptic.*`."""
+        """`edges.*`, `distances.mae`, `instances.*`, `panoptic.*`, `boxes.*`."""
         found: dict[str, Any] = {}
         if "edges" in self.seen:
             found |= self.edges.metrics()
@@ -89,7 +123,30 @@ class ObjectMeasures:
             found |= self.distances.metrics()
         if "instances" in self.seen:
             found |= self.mask_ap.metrics() | self.cityscapes.metrics() | self.panoptic.metrics()
+        if "boxes" in self.seen:
+            found |= self.boxes.metrics()
         return found
+
+    def drawings(self, picture: Picture, answer: Predictions, truth: Sample) -> list[tuple[str, Picture]]:
+        """True objects and those found, drawn, with a caption; none where the network answers no objects."""
+        if answer.instances is None:
+            return []
+        drawn = []
+        true = self.true_objects(truth)
+        labels, classes = self.labels, answer.instances.labels.tolist()
+        if answer.instances.masks is not None:
+            if true is not None:
+                drawn.append(
+                    (f"true objects: {len(true.classes)}", draw_objects(picture, true.ids, true.classes, labels))
+                )
+            ids = answer.instances.ids()
+            return [*drawn, (f"objects found: {len(classes)}", draw_objects(picture, ids, classes, labels))]
+        if true is not None:
+            boxes = object_boxes(true.ids).boxes[:, [1, 0, 3, 2]].astype(np.float32)
+            drawn.append((f"true boxes: {len(true.classes)}", draw_boxes(picture, boxes, true.classes, labels)))
+        scores = [] if answer.instances.scores is None else answer.instances.scores.tolist()
+        found = draw_boxes(picture, answer.instances.boxes.cpu().numpy(), classes, labels, scores)
+        return [*drawn, (f"boxes found of at least {100 * SURE:.0f} %: {sum(s >= SURE for s in scores)}", found)]
 
 
 def _true_objects(

@@ -15,10 +15,8 @@ from torch import Tensor
 
 from smalti.draw.heat import heat_map
 from smalti.draw.legend import legend_entries
-from smalti.draw.objects import draw_objects
 from smalti.draw.overlay import colorize, error_map, overlay
 from smalti.evaluation.errors import PictureScore
-from smalti.evaluation.objects import ObjectMap
 from smalti.evaluation.plots import plot_confusion, plot_history, plot_risk_coverage, plot_trimap
 from smalti.files import write_text
 from smalti.labels import IGNORED, LabelSet
@@ -37,8 +35,8 @@ HEADLINES = {
     ),
     "semantic.frequency_weighted_iou": ("Frequency-weighted IoU", "IoU averaged with each class's share of the pixels"),
     "boundary.miou_3": ("Boundary mIoU, 3 px", "mIoU over the pixels within 3 of a border of the truth"),
-    "boundary.f1": ("Boundary F1", "share of borders found within 0.75 % of the picture's diagonal (mean of precision "
-                    "and recall, then of the classes)"),
+    "boundary.f1": ("Boundary F1", "of the regions' borders, found within 0.75 % of the picture's diagonal: harmonic "
+                    "mean of precision and recall, averaged over the classes"),
     "boundary.iou": ("Boundary IoU", "IoU of the regions' rims, 2 % of the diagonal thick, averaged over the classes"),
     "panoptic.pq_things": ("PQ of things", "panoptic quality of the objects: how many are found, times how well they "
                            "overlap"),
@@ -46,6 +44,9 @@ HEADLINES = {
     "instances.ap50": ("Mask AP at 0.50", "the same where half of the union overlaps"),
     "instances.cityscapes_ap": ("Mask AP, Cityscapes", "the same by Cityscapes' rules: any number of objects, small "
                                 "ones need not be found"),
+    "boxes.map50": ("Box mAP at 0.50", "average precision of the boxes, averaged over the classes, as PASCAL VOC "
+                    "measures since 2010"),
+    "boxes.ap": ("Box AP", "the same over IoU 0.50 to 0.95, as COCO measures"),
     "edges.ods_f": ("Edge F", "of edges within 2 pixels of their place, at the threshold that is best for the split"),
     "distances.mae": ("Distance error", "mean error of the distance map on objects, whose range is 0 to 1"),
     "difficulty.auc": ("Difficulty AUC, coarse", "how surely the difficulty map finds the coarse answer's errors: 1 = "
@@ -67,8 +68,8 @@ class Example:
     truth: UInt8[np.ndarray, "height width"]
     prediction: UInt8[np.ndarray, "height width"]
     difficulty: Float[np.ndarray, "height width"] | None = None
-    objects: ObjectMap | None = None
-    true_objects: ObjectMap | None = None
+    objects: Sequence[tuple[str, UInt8[np.ndarray, "height width 3"]]] = ()
+    """Drawings of objects with their captions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +132,10 @@ def _headlines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _objects(metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    prefix = "instances.ap."
+    prefixes = {"instances.ap.": "mask AP", "boxes.map50.": "box AP at 0.50"}
     return [
-        (key.removeprefix(prefix), "no such object" if value is None else f"{value:.3f}")
+        (f"{key.removeprefix(prefix)}, {what}", "no such object" if value is None else f"{value:.3f}")
+        for prefix, what in prefixes.items()
         for key, value in metrics.items()
         if key.startswith(prefix)
     ]
@@ -206,7 +208,7 @@ def _drawn(example: Example, labels: LabelSet) -> dict[str, Any]:
             (f"errors in red: {100 * wrong:.1f} %",
              _picture_uri(error_map(example.picture, example.truth, example.prediction))),
             *_difficulty_view(example),
-            *_object_views(example, labels),
+            *((caption, _picture_uri(drawing)) for caption, drawing in example.objects),
         ],
         "legend": _legend(example, labels),
     }  # fmt: skip
@@ -217,15 +219,6 @@ def _difficulty_view(example: Example) -> list[tuple[str, str]]:
         return []
     drawn = heat_map(example.picture, example.difficulty)
     return [("difficulty: how likely coarse is wrong, dark 0 % to bright 100 %", _picture_uri(drawn))]
-
-
-def _object_views(example: Example, labels: LabelSet) -> list[tuple[str, str]]:
-    return [
-        (f"{caption}: {len(found.classes)}",
-         _picture_uri(draw_objects(example.picture, found.ids, found.classes, labels)))
-        for caption, found in (("true objects", example.true_objects), ("objects found", example.objects))
-        if found is not None
-    ]  # fmt: skip
 
 
 def _legend(example: Example, labels: LabelSet) -> list[tuple[str, str]]:

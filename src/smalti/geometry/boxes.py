@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Integer
+from jaxtyping import Int, Integer, UInt8
 
 Ids = Integer[np.ndarray, "height width"]
 
@@ -42,3 +42,20 @@ def object_boxes(ids: Ids) -> Boxes:
         np.maximum.reduceat(columns + lengths, first),
     )
     return Boxes(numbers[first], np.stack(sides, 1), np.add.reduceat(lengths, first))
+
+
+def object_classes(
+    ids: Ids, labels: UInt8[np.ndarray, "height width"], *, ignored: int = 255
+) -> Int[np.ndarray, " objects"]:
+    """The most frequent label of each object, in the order of `object_boxes`; ignored pixels do not speak.
+
+    An object of which all pixels are ignored has the ignored label.
+    """
+    inside = ids != 0
+    keys, pixels = np.unique(ids[inside].astype(np.int64) << 8 | labels[inside], return_counts=True)
+    owner, label = keys >> 8, keys & 0xFF
+    # The last of an object's labels by (known, pixels) is its class.
+    order = np.lexsort((pixels, label != ignored, owner))
+    last = np.append(owner[1:] != owner[:-1], True) if owner.size else np.zeros(0, bool)
+    found: np.ndarray = label[order][last]
+    return found

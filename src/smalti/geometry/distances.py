@@ -17,6 +17,8 @@ LEVELS = np.array([0, 1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96], np.
 """Lower ends of the 16 levels of `dwt`, in pixels. UNCLEAR: the spec names 16 levels without their limits; finer where
 objects touch."""
 LEVEL_WEIGHTS = np.array([3, 3, 3, 2, *[1] * 12], np.float32)
+DENSE = 1 << 20
+"""Ids up to here are looked up in a table."""
 SMALLEST = 100
 """Objects of fewer pixels are not learned with `dwt`."""
 
@@ -53,8 +55,16 @@ def distance_weights(ids: Ids, distances: Map, norm: Norm = "instance") -> Map:
     """
     found = _checked(ids)
     each = found.areas ** np.float32(-0.5) * (1 if norm != "dwt" else found.areas >= SMALLEST)
-    places = np.searchsorted(found.numbers, ids) if found.numbers.size else np.zeros(ids.shape, np.intp)
-    weights = np.where(ids > 0, np.append(each, 0).astype(np.float32)[places], np.float32(0))
+    if not found.numbers.size:
+        return np.zeros(ids.shape, np.float32)
+    weights: np.ndarray
+    if found.numbers[-1] < DENSE:
+        table = np.zeros(int(found.numbers[-1]) + 1, np.float32)
+        table[found.numbers] = each
+        weights = table[ids]
+    else:
+        places = np.searchsorted(found.numbers, ids)
+        weights = np.where(ids > 0, np.append(each, 0).astype(np.float32)[places], np.float32(0))
     if norm == "dwt":
         weights *= LEVEL_WEIGHTS[np.rint(distances * (len(LEVELS) - 1)).astype(np.intp)]
     return weights
@@ -81,7 +91,7 @@ def _of_object(mask: np.ndarray, norm: Norm) -> Map:
     distance: np.ndarray = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     match norm:
         case "instance":
-            distance *= 1 / distance.max()
+            distance /= distance.max()
         case "truncate":
             distance = np.minimum(distance, TRUNCATE) / TRUNCATE
         case "dwt":

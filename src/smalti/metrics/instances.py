@@ -1,6 +1,7 @@
 """Average precision of object masks, as COCO measures it: by a maintained evaluator."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
@@ -50,25 +51,40 @@ class MaskAP:
         """`instances.ap`, `.ap50`, and `.ap.<class>`; None where there is no truth to find."""
         names = {k: name for k, name in enumerate(self.labels.names) if name in self.labels.things}
         keys = ["instances.ap", "instances.ap50", *(f"instances.ap.{name}" for name in names.values())]
-        if not any(not entry["iscrowd"] for entry in self.truth):
-            return dict.fromkeys(keys)
-        if not self.found:
-            return dict.fromkeys(keys, 0.0)
-        categories = [{"id": k + 1, "name": name} for k, name in names.items()]
-        truth = COCO({"images": self.pictures, "annotations": self.truth, "categories": categories})
-        evaluation = COCOeval_faster(truth, truth.loadRes(self.found), "segm")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class], all sizes, 100 objects
-        found = [_mean(precision), _mean(precision[0]), *(_mean(precision[:, :, k]) for k in range(len(names)))]
+        evaluated = coco_evaluation(names, self.pictures, self.truth, self.found, "segm")
+        if not isinstance(evaluated, COCOeval_faster):
+            return dict.fromkeys(keys, evaluated)
+        precision = evaluated.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class], all sizes, 100 objects
+        found = [known_mean(precision), known_mean(precision[0]),
+                 *(known_mean(precision[:, :, k]) for k in range(len(names)))]  # fmt: skip
         return dict(zip(keys, found, strict=True))
+
+
+def coco_evaluation(
+    names: Mapping[int, str],
+    pictures: list[dict[str, Any]],
+    truth: list[dict[str, Any]],
+    found: list[dict[str, Any]],
+    kind: Literal["segm", "bbox"],
+) -> COCOeval_faster | float | None:
+    """The maintained evaluator, done; None if there is nothing to find, 0 if nothing was found."""
+    if not any(not entry["iscrowd"] for entry in truth):
+        return None
+    if not found:
+        return 0.0
+    categories = [{"id": k + 1, "name": name} for k, name in names.items()]
+    known = COCO({"images": pictures, "annotations": truth, "categories": categories})
+    evaluation = COCOeval_faster(known, known.loadRes(found), kind)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation
 
 
 def _entry(mask: Bool[np.ndarray, "height width"], label: int, picture: int) -> dict[str, Any]:
     return {"image_id": picture, "category_id": label + 1, "segmentation": encode_mask(mask), "area": int(mask.sum())}
 
 
-def _mean(precision: np.ndarray) -> float | None:
+def known_mean(precision: np.ndarray) -> float | None:
     """The evaluator marks with -1 what no truth could tell."""
     known = precision[precision > -1]
     return float(known.mean()) if known.size else None

@@ -9,8 +9,8 @@ from smalti.labels import IGNORED, LabelSet
 
 Labels = UInt8[np.ndarray, "height width"]
 Ids = Int32[np.ndarray, "height width"]
-STRIDE = 1 << 24
-"""More objects than a picture has pixels of 4096 x 4096."""
+STRIDE = 1 << 32
+"""More than any object's number."""
 
 
 @dataclass
@@ -29,11 +29,13 @@ class PanopticQuality:
     A segment is an object of a thing class, or all pixels of another class in a picture; two segments match if they
     share more than half of their union. Truth without a class (255), and things that were not told apart (id 0), are
     void: they count in no union, and an answer that lies in them for more than half is neither right nor wrong.
+
+    # DIFFERS: COCO's script excuses an answer in a crowd of its own class only, and leaves crowds in the unions.
     """
 
     def __init__(self, labels: LabelSet) -> None:
         self.labels = labels
-        self.is_thing = np.array([name in labels.things for name in labels.names] + [False] * (256 - len(labels)))
+        self.is_thing = labels.is_thing()
         self.classes = [_Counts() for _ in labels.names]
 
     def update(self, answer: tuple[Labels, Ids], truth: tuple[Labels, Ids]) -> None:

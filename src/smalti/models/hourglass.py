@@ -38,6 +38,9 @@ from smalti.recipe import Ablation, AugmentationRecipe, DataRecipe, Recipe, Trai
 
 Task = Literal["semantic", "edges", "distances"]
 DEEP_WEIGHT = 0.4
+SEEDS = {"instance": 0.5, "truncate": 1.5 / 32, "dwt": 1.5 / 15}
+"""Distance above which a pixel is a seed. Where distances are in pixels no share is the middle of all objects: all but
+their rims are seeds, and the edges part them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,7 @@ class Hourglass(SegmentationModel):
     """An encoder, shared decoder stages, and for each task the remaining stages and a 3x3 convolution."""
 
     config_type = Config
+    training_only = SegmentationModel.training_only | {"distance_norm"}
 
     def __init__(self, config: Config, labels: LabelSet, encoder_weights: str | Path | None = None) -> None:
         """`encoder_weights`: None = random, "imagenet", or a file.
@@ -189,13 +193,16 @@ class Hourglass(SegmentationModel):
     def _objects(self, answer: Predictions) -> Instances:
         assert answer.semantic is not None
         assert answer.distances is not None
+        rules = self.config.grouping
+        if rules.seed_distance is None:
+            rules = replace(rules, seed_distance=SEEDS[self.config.distance_norm])
         found = group_objects(
             answer.semantic.cpu().numpy(),
             {k: name for k, name in enumerate(self.labels.names) if name in self.labels.things},
             answer.distances.cpu().numpy(),
             edges=None if answer.edges is None else answer.edges.cpu().numpy(),
             confidence=None if answer.confidence is None else answer.confidence.cpu().numpy(),
-            rules=self.config.grouping,
+            rules=rules,
         )
         return Instances.from_ids(found.ids, found.labels, found.scores)
 
@@ -336,7 +343,7 @@ def scenes_short() -> Recipe:
     return replace(
         recipe,
         name="hourglass.scenes_short",
-        data=DataRecipe(set="scenes", options={"train_length": 1600}),
+        data=DataRecipe(set="scenes", options={"train_length": 1200}),
         training=replace(recipe.training, epochs=1, warmup=50, ema=0.98, validate_every=1),
     )
 

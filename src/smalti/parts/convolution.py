@@ -45,6 +45,56 @@ def convolve_concatenation(
     return total
 
 
+def convolve_resized(
+    weight: Float[Tensor, "out joint 3 3"], maps: Sequence[Float[Tensor, "batch _ _ _"]], size: tuple[int, int]
+) -> Float[Tensor, "batch out height width"]:
+    """3x3 convolution, padded with zeros, of all maps, resized bilinearly to `size` and concatenated.
+
+    The concatenation is never built. Resizing and shifting are fixed linear maps, so a smaller map meets its share of
+    the weights at its own size, and one matrix of resizing weights brings all nine taps of all of them to `size`.
+    """
+    shares = torch.split(weight, [m.shape[1] for m in maps], dim=1)
+    pairs = list(zip(maps, shares, strict=True))
+    sharp = [F.conv2d(m, share, padding=1) for m, share in pairs if tuple(m.shape[-2:]) == tuple(size)]
+    smaller = [(m, share) for m, share in pairs if tuple(m.shape[-2:]) != tuple(size)]
+    total = sum(sharp[1:], sharp[0]) if sharp else None
+    if not smaller:
+        assert total is not None, "a convolution of no maps"
+        return total
+    height, width = size
+    # Along the rows of the map, for each small map by itself, then along its columns, for all of them at once.
+    rows = [
+        torch.einsum("qwj,bpqijo->bpiwo", shifted_resize(width, m.shape[-1], m), taps_of(m, share)).flatten(1, 2)
+        for m, share in smaller
+    ]
+    columns = [shifted_resize(height, m.shape[-2], m).transpose(0, 1).flatten(1) for m, _ in smaller]
+    smooth = torch.cat(columns, 1) @ torch.cat(rows, 1).flatten(2)  # [batch, height, width * out]
+    smooth = smooth.reshape(len(maps[0]), height, width, -1).permute(0, 3, 1, 2)
+    return smooth if total is None else total + smooth
+
+
+def taps_of(
+    x: Float[Tensor, "batch channels rows columns"], weight: Float[Tensor, "out channels 3 3"]
+) -> Float[Tensor, "batch 3 3 rows columns out"]:
+    """The map under each tap of a 3x3 convolution, at the map's own size."""
+    taps = F.conv2d(x, weight.permute(2, 3, 0, 1).reshape(-1, x.shape[1], 1, 1))
+    return taps.reshape(len(x), 3, 3, -1, *x.shape[-2:]).permute(0, 1, 2, 4, 5, 3)
+
+
+def shifted_resize(size: int, old: int, like: Tensor) -> Float[Tensor, "3 size old"]:
+    """Along one axis, the bilinear resize of `old` pixels to `size`, shifted to each of a convolution's three taps.
+
+    Entry (p, i, j) is the weight of old pixel j in the resized map at i + p - 1; 0 where that lies outside, as the
+    zeros around a padded convolution.
+    """
+    exact = torch.promote_types(like.dtype, torch.float32)
+    spread = F.interpolate(
+        torch.eye(old, dtype=exact, device=like.device)[None], size, mode="linear", align_corners=False
+    )[0].T
+    padded = F.pad(spread, (0, 0, 1, 1)).to(like.dtype)
+    return torch.stack([padded[tap : tap + size] for tap in range(3)])
+
+
 def check_rates(rates: Sequence[int]) -> tuple[int, ...]:
     """The rates, if they are positive whole numbers and there is one at least.
 

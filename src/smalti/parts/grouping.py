@@ -18,8 +18,9 @@ Numbers = Int32[np.ndarray, "height width"]
 class Grouping:
     """The rules by which maps become objects."""
 
-    seed_distance: float = 0.5
-    """Seeds are pixels whose distance is above this (1 = the middle of an object) …"""
+    seed_distance: float | None = None
+    """Seeds are pixels whose distance is above this … None = half the way to the middle of an object, 0.5, where each
+    object's middle is 1."""
     seed_edge: float = 0.5
     """… and whose probability of being an edge is below this."""
     seed_area: int = 20
@@ -58,7 +59,7 @@ def group_objects(
     pixels times the mean distance over its seed.
     """
     region = _only(classes, things)
-    seeds = region * (distances > rules.seed_distance)
+    seeds = region * (distances > (0.5 if rules.seed_distance is None else rules.seed_distance))
     if edges is not None:
         seeds *= edges < rules.seed_edge
     least = np.full(256, rules.seed_area)

@@ -7,7 +7,7 @@ from typing import Any
 
 from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures, read_picture
 from smalti.predict.predictor import load
-from smalti.predict.writers import ENDINGS, WRITERS, NoSuchAnswerError
+from smalti.predict.writers import ENDINGS, MASKS, WRITERS, NoSuchAnswerError
 
 
 def find_files(paths: Sequence[Path], out: Path) -> list[Path]:
@@ -99,3 +99,6 @@ def _check_targets(files: Sequence[Path], names: Sequence[str], out: Path) -> No
             if target.resolve() in pictures:
                 raise ValueError(f"the answer {target} would replace a picture that is to be segmented: choose another "
                                  "folder with --out")  # fmt: skip
+        inside = [picture for picture in pictures if (out / f"{name}{MASKS}").resolve() in picture.parents]
+        if inside:
+            raise ValueError(f"{inside[0]} lies where masks of {name} may be written: choose another folder with --out")

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from smalti.containers import Instances, Predictions
+from smalti.draw.boxes import draw_boxes
 from smalti.draw.heat import heat_map, with_scale
 from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.objects import draw_objects, object_entries
@@ -21,7 +22,7 @@ from smalti.files import replacing, write_text
 from smalti.geometry.masks import encode_mask
 
 Picture = UInt8[np.ndarray, "height width 3"]
-OVERLAY = "_overlay"
+OVERLAY, MASKS = "_overlay", "_masks"
 MOST_OBJECTS = 65535
 """That a 16-bit file can number."""
 
@@ -58,6 +59,7 @@ class Labels(Writer):
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
         """See `Writer`."""
+        _known(answer, "semantic")
         save_index_png(_array(answer.semantic), answer.labels, self.out / f"{name}.png")
 
 
@@ -68,7 +70,7 @@ class Overlay(Writer):
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
         """See `Writer`."""
-        labels = _array(answer.semantic)
+        labels = _array(_known(answer, "semantic"))
         drawing = with_legend(overlay(picture, labels, answer.labels), legend_entries(labels, answer.labels))
         _save(drawing, self.out / f"{name}{OVERLAY}.png")
 
@@ -144,7 +146,7 @@ class Objects(Writer):
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
         """See `Writer`."""
-        found: Instances = _known(answer, "instances")
+        found = _masked(answer)
         if len(found) > MOST_OBJECTS:
             raise ValueError(f"{len(found)} objects are more than the {MOST_OBJECTS} that a 16-bit file can number")
         ids, classes = found.ids(), found.labels.tolist()
@@ -155,38 +157,71 @@ class Objects(Writer):
         )
         _save(drawing, self.out / f"{name}_objects.png")
         masks, boxes, scores = _array(found.masks), found.boxes.tolist(), _scores(found)
-        for mask, (left, top, right, bottom), label, score in zip(masks, boxes, classes, scores, strict=True):
-            self.results.append({
-                "image_id": int(file.stem) if file.stem.isdigit() else file.stem,
-                "category_id": answer.labels.ids[label],
-                "bbox": [left, top, right - left, bottom - top],
-                "segmentation": encode_mask(mask),
-                "score": round(score, 6),
-            })  # fmt: skip
+        for mask, box, label, score in zip(masks, boxes, classes, scores, strict=True):
+            result = _coco_result(name, answer.labels.ids[label], box, score)
+            self.results.append({**result, "segmentation": encode_mask(mask)})
 
     def finish(self) -> None:
         """See `Writer`."""
         write_text(self.out / "instances.json", json.dumps(self.results) + "\n")
 
 
-class CityscapesFiles(Writer):
-    """Results as the Cityscapes instance benchmark takes them: `NAME.txt`, a line an object, with its mask in a PNG."""
+class Boxes(Writer):
+    """`NAME_boxes.png` (the surer boxes drawn), and of all pictures `boxes.json` and a `boxes_CLASS.txt` a class.
 
-    endings = (".txt", "_masks")
+    The JSON is a list of results as COCO takes them; the text files are lines as PASCAL VOC takes them: picture, score,
+    left, top, right, bottom, the first pixel being 1.
+    """
+
+    endings = ("_boxes.png",)
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(out)
+        self.results: list[dict[str, Any]] = []
+        self.lines: dict[str, list[str]] = {}
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
         """See `Writer`."""
         found: Instances = _known(answer, "instances")
-        folder = self.out / f"{name}_masks"
+        labels, classes, scores = answer.labels, found.labels.tolist(), _scores(found)
+        drawing = draw_boxes(picture, _array(found.boxes), classes, labels, scores)
+        _save(drawing, self.out / f"{name}_boxes.png")
+        for box, label, score in zip(found.boxes.tolist(), classes, scores, strict=True):
+            self.results.append(_coco_result(name, labels.ids[label], box, score))
+            first, last = (f"{value + 1:.1f}" for value in box[:2]), (f"{value:.1f}" for value in box[2:])
+            line = f"{name} {score:.6f} {' '.join([*first, *last])}\n"
+            self.lines.setdefault(labels.names[label], []).append(line)
+        for label in labels.things:
+            self.lines.setdefault(label, [])
+
+    def finish(self) -> None:
+        """See `Writer`."""
+        write_text(self.out / "boxes.json", json.dumps(self.results) + "\n")
+        for label, lines in self.lines.items():
+            write_text(self.out / f"boxes_{label.replace('/', '_')}.txt", "".join(lines))
+
+
+class CityscapesFiles(Writer):
+    """Results as the Cityscapes instance benchmark takes them: `NAME.txt`, a line an object, with its mask in a PNG.
+
+    Nothing is removed: masks of an earlier run that no line names any more stay in `NAME_masks/`.
+    """
+
+    endings = (".txt", MASKS)
+
+    def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
+        """See `Writer`."""
+        found = _masked(answer)
+        name = "_".join(name.split())  # the benchmark's script separates by blanks
+        folder = self.out / f"{name}{MASKS}"
         folder.mkdir(exist_ok=True)
-        for old in folder.glob("*.png"):
-            old.unlink()
         lines = []
         for k, (mask, label, score) in enumerate(
             zip(_array(found.masks), found.labels.tolist(), _scores(found), strict=True)
         ):
             path = folder / f"{k:03d}.png"
-            Image.fromarray(mask.astype(np.uint8) * 255).save(path)
+            with replacing(path) as part:
+                Image.fromarray(mask.astype(np.uint8) * 255).save(part, format="PNG")
             lines.append(f"{folder.name}/{path.name} {answer.labels.ids[label]} {score:.6f}\n")
         write_text(self.out / f"{name}.txt", "".join(lines))
 
@@ -197,17 +232,19 @@ WRITERS: dict[str, Callable[[Path], Writer]] = {
     "overlay": Overlay,
     "difficulty": Difficulty,
     "edges": lambda out: Heat(out, "edges", "probability of an edge"),
-    "distances": lambda out: Heat(out, "distances", "distance to the object's border, 100 % in its middle"),
+    "distances": lambda out: Heat(out, "distances", "distance to the object's border, as a share of the farthest"),
     "instances": Objects,
+    "boxes": Boxes,
     "cityscapes": CityscapesFiles,
 }
 ENDINGS = tuple(dict.fromkeys(ending for make in WRITERS.values() for ending in make(Path()).endings))
 """Of all kinds: a name is free only if none of them is taken."""
 WHO_KNOWS = {
+    "semantic": "the classes of pixels",
     "difficulty": "how difficult a pixel is: train ccfnet with its attention gate",
     "edges": "edges: train hourglass with this task",
     "distances": "distances: train hourglass with this task",
-    "instances": "objects: train hourglass with distances, on data whose class table names things",
+    "instances": "objects: train hourglass with distances, or ivanet, on data whose class table names things",
 }
 
 
@@ -216,6 +253,23 @@ def _known(answer: Predictions, task: str) -> Any:
     if found is None:
         raise NoSuchAnswerError(f"this network does not know {WHO_KNOWS[task]}, or choose another --show")
     return found
+
+
+def _masked(answer: Predictions) -> Instances:
+    found: Instances = _known(answer, "instances")
+    if found.masks is None:
+        raise NoSuchAnswerError("this network knows objects as boxes only: choose --show boxes")
+    return found
+
+
+def _coco_result(name: str, category: int, box: Sequence[float], score: float) -> dict[str, Any]:
+    left, top, right, bottom = (round(value, 3) for value in box)
+    return {
+        "image_id": int(name) if name.isdecimal() and str(int(name)) == name else name,
+        "category_id": category,
+        "bbox": [left, top, round(right - left, 3), round(bottom - top, 3)],
+        "score": round(score, 6),
+    }
 
 
 def _array(values: Any) -> np.ndarray:

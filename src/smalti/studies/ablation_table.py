@@ -21,6 +21,10 @@ TITLES = {
     "boundary.miou_5": "boundary mIoU 5 px",
     "boundary.miou_10": "boundary mIoU 10 px",
     "difficulty.auc": "difficulty AUC",
+    "edges.ods_f": "edge F",
+    "distances.mae": "distance error (less is better)",
+    "panoptic.pq_things": "PQ of things",
+    "instances.ap50": "mask AP at 0.50",
 }
 """Others appear under their own name."""
 Measured = tuple[float, float]

@@ -20,6 +20,7 @@ from smalti.data.dataset import AtInputScale, CountIgnored, DataError, Dataset, 
 from smalti.data.derive import WithDistances
 from smalti.data.statistics import pixel_counts
 from smalti.files import write_text
+from smalti.geometry.distances import Norm
 from smalti.hardware import best_device, uses_bfloat16
 from smalti.labels import LabelSet
 from smalti.models.contract import SegmentationModel
@@ -76,8 +77,11 @@ def run(recipe: Recipe, out: Path, resume: bool = False, reporting: Reporting | 
     if resume and LabelSet.read(out / LABELS) != train.labels:
         raise ValueError(f"{out} was trained with other classes than the data has now (see its {LABELS}): train into "
                          "another folder")  # fmt: skip
-    if "distances" in model.needs:
-        train, validation = (WithDistances(part, recipe.config.distance_norm) for part in (train, validation))
+    if model.needs & {"distances", "edges"}:
+        norm: Norm = getattr(recipe.config, "distance_norm", "instance")
+        train, validation = (WithDistances(part, norm) for part in (train, validation))
+    if model.needs & {"distances", "instances"}:
+        _check_objects(train, reporting.write)
     write_text(out / RECIPE, json.dumps(to_json(recipe), indent=1) + "\n")
     write_text(out / LABELS, train.labels.to_text())
     _warn_of_size(recipe, train, reporting.write)
@@ -113,6 +117,16 @@ def _with_class_weights(recipe: Recipe, train: Dataset) -> Recipe:
         return recipe
     config = dataclasses.replace(recipe.config, semantic_loss=loss.resolved(pixel_counts(train)))
     return dataclasses.replace(recipe, config=config)
+
+
+def _check_objects(train: Dataset, write: Callable[[str], None]) -> None:
+    """Networks that learn objects need some."""
+    if not train.labels.things:
+        raise ValueError('this network learns objects, and no class of the data is one of things: mark them with '
+                         '"thing": true in labels.json, or train without these tasks (config.tasks)')  # fmt: skip
+    looked = min(len(train), 50)
+    if not any(train.read(k).instance_ids is not None for k in range(looked)):
+        write(f"note: none of the first {looked} pictures has objects (instances/): what needs them is not learned")
 
 
 def _warn_of_size(recipe: Recipe, train: Dataset, write: Callable[[str], None]) -> None:

@@ -57,7 +57,12 @@ class Folder(AnnotatedPictures):
         bare = [k for k in pictures if k not in masks and (folders is None or k in wanted)] if require_masks else []
         _check_pairs(self.root, bare, stray)
         self.labels = _labels(self.root, list(masks.values()))
-        instances = _by_stem(self.root / "instances") if (self.root / "instances").is_dir() else {}
+        has_objects = (self.root / "instances").is_dir() and bool(find_pictures(self.root / "instances"))
+        instances = _by_stem(self.root / "instances") if has_objects else {}
+        stray = [k for k in instances if k not in pictures and (folders is None or k.startswith(f"{folders}/"))]
+        if stray:
+            raise DataError(f"{self.root}: {len(stray)} files in instances/ without a picture: {first_few(stray)}. The "
+                            "picture images/a/b.jpg has its objects in instances/a/b.png")  # fmt: skip
         prefix = "" if folders is None else f"{folders}/"
         self.items = [
             AnnotatedPicture(

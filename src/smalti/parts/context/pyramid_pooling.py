@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from smalti.parts.convolution import convolve_concatenation
+from smalti.parts.convolution import convolve_concatenation, convolve_resized, shifted_resize, taps_of
 
 
 def adaptive_mean(
@@ -37,7 +37,7 @@ class PyramidPooling(nn.Module):
     """Concatenation of a map with its pooled, projected and resized averages, followed by a 1x1 or 3x3 convolution.
 
     The concatenation is never built: the pooled half of the convolution is evaluated at the size of the pools, where it
-    is exact and next to free, see `convolve_concatenation` and `_shifted_resize`.
+    is exact and next to free, see `convolve_concatenation` and `convolve_resized`.
     """
 
     def __init__(
@@ -77,15 +77,8 @@ class PyramidPooling(nn.Module):
         pooled = self.branches(x)
         if self.fuse.kernel_size == (1, 1):
             return F.relu(self.fuse_norm(convolve_concatenation(self.fuse, [x, *pooled])))
-        height, width = x.shape[-2:]
-        sharp = F.conv2d(x, self.fuse.weight[:, : x.shape[1]], padding=1)
-        # Along the rows of the map, for each pool by itself, then along its columns, for all of them at once.
-        rows = [torch.einsum("qwj,bpqijo->bpiwo", _shifted_resize(width, bins, x), taps).flatten(1, 2)
-                for bins, taps in zip(self.bins, self._taps(pooled), strict=True)]  # fmt: skip
-        columns = torch.cat([_shifted_resize(height, bins, x).transpose(0, 1).flatten(1) for bins in self.bins], 1)
-        smooth = columns @ torch.cat(rows, 1).flatten(2)  # [batch, height, width * out]
-        smooth = smooth.reshape(len(x), height, width, -1).permute(0, 3, 1, 2)
-        return F.relu(self.fuse_norm(sharp + smooth))
+        convolved = convolve_resized(self.fuse.weight, [x, *pooled], (int(x.shape[-2]), int(x.shape[-1])))
+        return F.relu(self.fuse_norm(convolved))
 
     def at(
         self, x: Float[Tensor, "batch channels height width"], cells: Bool[Tensor, "batch height width"]
@@ -101,37 +94,16 @@ class PyramidPooling(nn.Module):
         sharp = self.fuse.weight[:, :channels].permute(2, 3, 1, 0).reshape(9 * channels, -1).to(x.dtype)
         padded = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1).flatten(0, 2)
         window = (torch.arange(3, device=x.device)[:, None] * (width + 2) + torch.arange(3, device=x.device)).flatten()
-        taps = [part.flatten(1, 4) for part in self._taps(self.branches(x))]
+        pooled = self.branches(x)
+        shares = torch.split(self.fuse.weight[:, channels:], [m.shape[1] for m in pooled], dim=1)
+        taps = [taps_of(m, share).flatten(1, 4) for m, share in zip(pooled, shares, strict=True)]
         found = []
         for picture, chosen in enumerate(cells):
             for row, column in zip(*(part.split(AT_ONCE) for part in chosen.nonzero(as_tuple=True)), strict=True):
                 corner = (picture * (height + 2) + row) * (width + 2) + column  # of the 3x3 window, in the padded map
                 total = padded[corner[:, None] + window].flatten(1) @ sharp
                 for bins, part in zip(self.bins, taps, strict=True):
-                    down, along = _shifted_resize(height, bins, x)[:, row], _shifted_resize(width, bins, x)[:, column]
+                    down, along = shifted_resize(height, bins, x)[:, row], shifted_resize(width, bins, x)[:, column]
                     total = total + torch.einsum("pni,qnj->npqij", down, along).flatten(1) @ part[picture]
                 found.append(total)
         return F.relu(self.fuse_norm(torch.cat(found).T[None, :, :, None]))
-
-    def _taps(
-        self, pooled: list[Float[Tensor, "batch branch _ _"]]
-    ) -> list[Float[Tensor, "batch 3 3 rows_ columns_ out"]]:
-        """Each pooled map under each of the 3x3 taps of its share of the weights, at the pooled size."""
-        branch = pooled[0].shape[1]
-        shares = torch.split(self.fuse.weight[:, -branch * len(pooled) :], branch, dim=1)
-        answers = []
-        for one, share in zip(pooled, shares, strict=True):
-            taps = F.conv2d(one, share.permute(2, 3, 0, 1).reshape(-1, branch, 1, 1))
-            answers.append(taps.reshape(len(one), 3, 3, -1, *one.shape[-2:]).permute(0, 1, 2, 4, 5, 3))
-        return answers
-
-
-def _shifted_resize(size: int, bins: int, like: Tensor) -> Float[Tensor, "3 size bins"]:
-    """Along one axis, the bilinear resize of a pool to `size`, shifted to each of the three taps of a convolution.
-
-    Entry (p, i, j) is the weight of pooled pixel j in the resized map at i + p - 1; 0 where that lies outside, as the
-    zeros around a padded convolution.
-    """
-    spread = F.interpolate(torch.eye(bins, device=like.device)[None], size, mode="linear", align_corners=False)[0].T
-    padded = F.pad(spread, (0, 0, 1, 1)).to(like.dtype)
-    return torch.stack([padded[tap : tap + size] for tap in range(3)])

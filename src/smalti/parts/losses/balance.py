@@ -22,7 +22,9 @@ class UncertaintyWeights(nn.Module):
 
     def forward(self, losses: Mapping[str, Float[Tensor, ""]]) -> dict[str, Float[Tensor, ""]]:
         """The weighted losses by task; their sum is minimised, and may be negative."""
+        # A loss of exactly 0 is one without any truth in the batch: from that no weight may learn, or it would grow.
         return {
-            task: torch.exp(-self.log_variance[task]) * self.factor[task] * loss + self.log_variance[task] / 2
+            task: torch.exp(-self.log_variance[task]) * self.factor[task] * loss
+            + self.log_variance[task] / 2 * (loss.detach() != 0)
             for task, loss in losses.items()
         }

@@ -1,0 +1,1 @@
+"""Boxes: defaults, matching with the truth, and back."""

@@ -1,0 +1,129 @@
+"""Box AP: worked by hand (I10), a slow loop from the definition, and torchmetrics for COCO's."""
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.detection import MeanAveragePrecision
+from torchvision.ops import box_iou as oracle_iou
+
+from smalti.labels import LabelSet
+from smalti.metrics.boxes import BoxAP, average_precision, box_iou
+
+LABELS = LabelSet(names=("ground", "car", "person"), things=frozenset({"car", "person"}))
+
+
+def test_i10_perfect_and_half_right():
+    assert average_precision([(0.9, True), (0.8, True)], 2) == 1
+    assert average_precision([(0.9, True), (0.8, True)], 2, eleven=True) == 1
+    # Every other answer is right, the wrong one first: precision 1/2 at every recall.
+    half = [(1 - k / 100, k % 2 == 1) for k in range(40)]
+    assert average_precision(half, 20) == pytest.approx(0.5)
+    assert average_precision(half, 20, eleven=True) == pytest.approx(0.5)
+    assert average_precision([], 3) == 0
+    assert average_precision([(0.5, False)], 0) is None
+
+
+def test_a_curve_by_hand():
+    """Right, wrong, right of 4: precision 1, 1/2, 2/3 at recall 1/4, 1/4, 1/2."""
+    outcomes = [(0.9, True), (0.8, False), (0.7, True)]
+    assert average_precision(outcomes, 4) == pytest.approx(0.25 * 1 + 0.25 * 2 / 3)
+    assert average_precision(outcomes, 4, eleven=True) == pytest.approx((3 * 1 + 3 * 2 / 3) / 11)
+
+
+def random_boxes(rng, count):
+    low = rng.uniform(0, 80, (count, 2))
+    return np.concatenate([low, low + rng.uniform(5, 60, (count, 2))], 1).round()
+
+
+def pictures(seed=0):
+    rng = np.random.default_rng(seed)
+    for _ in range(12):
+        true = random_boxes(rng, int(rng.integers(0, 6)))
+        labels = rng.integers(1, 3, len(true))
+        near = true[: len(true)] + rng.integers(-4, 5, true.shape)
+        boxes = np.concatenate([near, near[: len(near) // 2], random_boxes(rng, 3)])
+        kinds = np.concatenate([labels, labels[: len(near) // 2], rng.integers(1, 3, 3)])
+        scores = rng.permutation(len(boxes)) / len(boxes) + rng.random() * 1e-3
+        yield boxes, kinds, scores, true, labels, rng.random(len(true)) < 0.2
+
+
+def slow(seed):
+    """VOC's rules, answer by answer over all pictures."""
+    found = {}
+    for kind in (1, 2):
+        answers, objects, seen = [], 0, set()
+        data = list(pictures(seed))
+        for number, (boxes, kinds, scores, _, labels, difficult) in enumerate(data):
+            objects += int(((labels == kind) & ~difficult).sum())
+            answers += [(scores[k], number, boxes[k]) for k in np.flatnonzero(kinds == kind)]
+        right, curve = 0, []
+        counted = 0
+        for _, number, box in sorted(answers, key=lambda a: -a[0]):
+            _, _, _, true, labels, difficult = data[number]
+            own = np.flatnonzero(labels == kind)
+            overlaps = [float(oracle_iou(torch.tensor(box[None]), torch.tensor(true[k][None]))) for k in own]
+            best = int(np.argmax(overlaps)) if overlaps else -1
+            if best >= 0 and overlaps[best] > 0.5:
+                if difficult[own[best]]:
+                    continue
+                hit = (number, best) not in seen
+                seen.add((number, best))
+            else:
+                hit = False
+            counted += 1
+            right += hit
+            curve.append((right / objects, right / counted))
+        area, before = 0.0, 0.0
+        for k, (recall, _) in enumerate(curve):
+            area += (recall - before) * max(p for _, p in curve[k:])
+            before = recall
+        found[kind] = area
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_against_a_slow_loop(seed):
+    ap = BoxAP(LABELS)
+    for boxes, kinds, scores, true, labels, difficult in pictures(seed):
+        ap.update(boxes, kinds, scores, true_boxes=true, true_classes=labels, excused=difficult)
+    found, expected = ap.metrics(), slow(seed)
+    assert found["boxes.map50.car"] == pytest.approx(expected[1])
+    assert found["boxes.map50.person"] == pytest.approx(expected[2])
+    assert found["boxes.map50"] == pytest.approx((expected[1] + expected[2]) / 2)
+
+
+def test_cocos_numbers_are_those_of_torchmetrics():
+    ap = BoxAP(LABELS)
+    oracle = MeanAveragePrecision(
+        backend="faster_coco_eval", iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
+        rec_thresholds=np.linspace(0, 1, 101).tolist(),
+    )  # fmt: skip
+    for boxes, kinds, scores, true, labels, _ in pictures():
+        nothing = np.zeros(len(true), bool)
+        ap.update(boxes, kinds, scores, true_boxes=true, true_classes=labels, excused=nothing)
+        oracle.update(
+            [{"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(kinds), "scores": torch.from_numpy(scores)}],
+            [{"boxes": torch.from_numpy(true), "labels": torch.from_numpy(labels)}],
+        )
+    found, expected = ap.metrics(), oracle.compute()
+    for ours, theirs in (("ap", "map"), ("ap50", "map_50"), ("ap75", "map_75"), ("ap_small", "map_small"),
+                         ("ar1", "mar_1"), ("ar100", "mar_100"), ("ar_medium", "mar_medium")):  # fmt: skip
+        assert found[f"boxes.{ours}"] == pytest.approx(float(expected[theirs]), abs=1e-6), ours
+
+
+def test_boxes_without_truth_or_answers():
+    none = np.zeros((0, 4)), np.zeros(0, int)
+    ap = BoxAP(LABELS)
+    assert set(ap.metrics().values()) == {None}
+    true = {"true_boxes": np.array([[0.0, 0, 5, 5]]), "true_classes": np.array([1]), "excused": np.array([False])}
+    ap.update(*none, np.zeros(0), **true)
+    assert ap.metrics()["boxes.map50"] == ap.metrics()["boxes.ap"] == 0
+    assert ap.metrics()["boxes.map50.person"] is None
+
+
+def test_overlap_is_torchvisions():
+    rng = np.random.default_rng(1)
+    a, b = random_boxes(rng, 5), random_boxes(rng, 9)
+    expected = oracle_iou(torch.from_numpy(a), torch.from_numpy(b)).numpy()
+    for k in range(5):
+        np.testing.assert_allclose(box_iou(a[k], b), expected[k])

@@ -1,0 +1,78 @@
+"""Networks that find objects, from training to files."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from smalti.models.create import find_recipe
+from smalti.predict.folder import find_files, predict_files
+from smalti.session import train
+from smalti.settings import override
+from smalti.training.run import Reporting
+
+SMALL = {
+    "weights": None, "data.options": {"size": (64, 96), "length": 4}, "data.workers": 0, "training.epochs": 1,
+    "training.batch": 2, "training.warmup": 0, "training.validate_every": 1,
+}  # fmt: skip
+NETWORKS = {
+    "hourglass.scenes": {"config.widths": (16, 16, 16, 8)},
+    "ivanet.scenes": {"config.width": 16, "config.pcm_width": 16},
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SMALTI_CACHE", str(tmp_path / "cache"))
+
+
+def trained(name, out, **changes):
+    said = []
+    recipe = override(find_recipe(name), {**SMALL, **NETWORKS[name], **changes})
+    metrics = train(recipe, out=out, reporting=Reporting(write=said.append))
+    return metrics, said
+
+
+@pytest.mark.parametrize(("name", "keys", "show", "files"), [
+    ("hourglass.scenes", {"edges.ods_f", "distances.mae", "panoptic.pq_things", "instances.cityscapes_ap"}, "instances",
+     {"a_instances.png", "a_objects.png", "instances.json"}),
+    ("ivanet.scenes", {"boxes.map50", "boxes.ap", "boxes.map50_11"}, "boxes",
+     {"a_boxes.png", "boxes.json", "boxes_car.txt", "boxes_pedestrian.txt", "boxes_bicyclist.txt"}),
+])  # fmt: skip
+def test_from_training_to_files(tmp_path, name, keys, show, files):
+    metrics, _ = trained(name, tmp_path / "run")
+    assert keys | {"semantic.miou", "boundary.f1"} <= metrics.keys()
+    assert "objects" in json.loads((tmp_path / "run" / "metrics.json").read_text())["protocol"]
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert ("objects found" if show == "instances" else "boxes found") in report
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (80, 60), (90, 120, 60)).save(tmp_path / "in" / "a.jpg")
+    out = tmp_path / "out"
+    assert predict_files(tmp_path / "run", find_files([tmp_path / "in"], out), out, show) == []
+    assert {path.name for path in out.iterdir()} == files
+
+
+def test_boxes_alone(tmp_path):
+    changes = {"config.tasks": ("boxes",), "training.monitor": "validation_loss"}
+    metrics, _ = trained("ivanet.scenes", tmp_path / "run", **changes)
+    assert "boxes.map50" in metrics
+    assert metrics["semantic.miou"] is None
+
+
+def test_classes_of_things_are_needed(tmp_path):
+    for folder, color in (("images", (1, 2, 3)), ("masks", 0), ("instances", 0)):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+        for k in range(6):
+            mode = "RGB" if folder == "images" else "L"
+            Image.new(mode, (96, 64), color).save(tmp_path / "own" / folder / f"{k}.png")
+    table = {"classes": [{"id": 0, "name": "road"}, {"id": 1, "name": "car"}]}
+    (tmp_path / "own" / "labels.json").write_text(json.dumps(table))
+    own = {"data.set": "folder", "data.options": {}, "data.root": str(tmp_path / "own")}
+    with pytest.raises(ValueError, match='"thing": true'):
+        trained("hourglass.scenes", tmp_path / "run", **own)
+    table["classes"][1]["thing"] = True
+    (tmp_path / "own" / "labels.json").write_text(json.dumps(table))
+    for path in (tmp_path / "own" / "instances").iterdir():
+        path.unlink()
+    _, said = trained("hourglass.scenes", tmp_path / "run2", **own)
+    assert any("none of the first 4 pictures has objects" in line for line in said)
