@@ -169,6 +169,18 @@ def test_h8_perfect_maps_become_the_objects_again(convex, least, norm):
     assert things.missed <= 0.02 * things.matched
 
 
+def test_only_the_surest_objects_are_kept():
+    ids = np.zeros((60, 60), np.int32)
+    for k in range(9):
+        ids[20 * (k // 3) + 2 : 20 * (k // 3) + 18, 20 * (k % 3) + 2 : 20 * (k % 3) + 18] = k + 1
+    classes, distances = (ids > 0).astype(np.uint8), instance_distances(ids)
+    confidence = np.where(ids == 5, 1, np.where(ids == 7, 0.9, 0.5))
+    found = group_objects(classes, {1: "thing"}, distances, confidence=confidence, rules=Grouping(most=2))
+    assert len(found.labels) == len(found.scores) == 2
+    assert [np.unique(ids[found.ids == k]).tolist() for k in (1, 2)] == [[5], [7]]
+    assert set(np.unique(found.ids).tolist()) == {0, 1, 2}
+
+
 def test_h9_alone_or_in_a_batch():
     model = create_model("hourglass", classes=3, encoder="vgg11_bn").eval()
     x = pictures(3, 3, 37, 53)

@@ -357,6 +357,8 @@ def test_median_frequency_by_hand():
     # Shares 0.1, 0.6, 0.3; the median is 0.3.
     assert loss.resolved([10, 60, 0, 30]).class_weights == pytest.approx((3.0, 0.5, 0.0, 1.0))
     assert loss.resolved([10, 30, 60, 100]).class_weights == pytest.approx((4.5, 1.5, 0.75, 0.45))
+    # Frequencies 0.1, 0.6 and 0.5 (of the 60 pixels of the pictures that have it).
+    assert loss.resolved([10, 60, 30], [100, 100, 60]).class_weights == pytest.approx((5.0, 5 / 6, 1.0))
     assert loss.resolved([1, 1]) == dataclasses.replace(loss, class_weights=(1.0, 1.0))
 
 

@@ -130,7 +130,7 @@ def to_rgb(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
         return _grey16(np.asarray(image))
     image.info.pop("transparency", None)  # Pillow warns about it, and it is dropped anyway
     array = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+    return torch.from_numpy(array.transpose(2, 0, 1).copy())
 
 
 def _grey16(values: Integer[np.ndarray, "height width"]) -> UInt8[Tensor, "3 height width"]:

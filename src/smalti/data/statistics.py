@@ -1,6 +1,7 @@
 """Numbers about a whole data set."""
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -9,18 +10,27 @@ from smalti.data.cache import remembered
 from smalti.data.contract import Dataset
 
 
-def pixel_counts(dataset: Dataset) -> tuple[int, ...]:
-    """Annotated pixels of each class, ignored ones not counted; remembered until a file of the set changes."""
-    return tuple(int(n) for n in remembered("counts", _key(dataset), lambda: _count(dataset)))
+class PixelCounts(NamedTuple):
+    """Of each class its pixels, and all annotated pixels of the pictures that have it."""
+
+    own: tuple[int, ...]
+    of_pictures: tuple[int, ...]
 
 
-def _count(dataset: Dataset) -> list[int]:
-    counts = np.zeros(256, np.int64)
+def pixel_counts(dataset: Dataset) -> PixelCounts:
+    """Counts over a data set, ignored pixels not counted; remembered until a file of the set changes."""
+    own, of_pictures = remembered("class-counts", _key(dataset), lambda: _count(dataset))
+    return PixelCounts(tuple(map(int, own)), tuple(map(int, of_pictures)))
+
+
+def _count(dataset: Dataset) -> list[list[int]]:
+    counts = np.zeros((2, len(dataset.labels)), np.int64)
     for index in range(len(dataset)):
         semantic = dataset.read(index).semantic
         if semantic is not None:
-            counts += np.bincount(semantic.as_subclass(Tensor).numpy().ravel(), minlength=256)
-    found: list[int] = counts[: len(dataset.labels)].tolist()
+            here = np.bincount(semantic.as_subclass(Tensor).numpy().ravel(), minlength=256)[: len(dataset.labels)]
+            counts += here, here.sum() * (here > 0)
+    found: list[list[int]] = counts.tolist()
     return found
 
 

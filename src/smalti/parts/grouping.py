@@ -29,6 +29,8 @@ class Grouping:
     """For some classes by name (Bai and Urtasun 2017)."""
     region_area: int = 100
     """A region without a seed is an object of its own from this size on."""
+    most: int = 256
+    """Objects of a picture, the surest: an untrained network finds thousands, and each has a mask."""
 
 
 STANDARD = Grouping()
@@ -74,6 +76,11 @@ def group_objects(
     if confidence is not None:
         scores = scores * _means(confidence, found, len(scores))
     numbers = np.concatenate([labels, more]).astype(int) - 1
+    if len(numbers) > rules.most:
+        kept = np.sort(np.argsort(-scores, kind="stable")[: rules.most])
+        table = np.zeros(len(numbers) + 1, np.int32)
+        table[1 + kept] = np.arange(1, len(kept) + 1)
+        found, numbers, scores = table[found], numbers[kept], scores[kept]
     return Objects(ids=found, labels=numbers.tolist(), scores=scores.tolist())
 
 

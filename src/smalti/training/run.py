@@ -115,7 +115,7 @@ def _with_class_weights(recipe: Recipe, train: Dataset) -> Recipe:
     loss = recipe.config.semantic_loss
     if not isinstance(loss.class_weights, str):
         return recipe
-    config = dataclasses.replace(recipe.config, semantic_loss=loss.resolved(pixel_counts(train)))
+    config = dataclasses.replace(recipe.config, semantic_loss=loss.resolved(*pixel_counts(train)))
     return dataclasses.replace(recipe, config=config)
 
 

@@ -110,14 +110,15 @@ class SemanticLoss:
             raise ValueError(f"{len(self.class_weights)} class weights for logits of {scored.classes} classes")
         return scored.log_probabilities.new_tensor(self.class_weights)
 
-    def resolved(self, pixel_counts: Sequence[int]) -> "SemanticLoss":
+    def resolved(self, pixel_counts: Sequence[int], of_pictures: Sequence[int] | None = None) -> "SemanticLoss":
         """The same loss with a named rule for the class weights turned into numbers; otherwise itself.
 
-        `pixel_counts` are the counted pixels of each class in the training set. Classes without any get weight 0 by
+        `pixel_counts` are the counted pixels of each class in the training set, `of_pictures` all counted pixels of the
+        pictures that have the class (None = every picture has every class). Classes without any get weight 0 by
         both rules (no pixel can ask for it) and take no part in the median or the mean.
 
-        * `median_frequency`: the median of the classes' shares of the pixels, divided by the class's own share. Eigen
-          and Fergus 2015, and SegNet.
+        * `median_frequency`: the median of the classes' frequencies, divided by the class's own; a frequency is the
+          share of the pixels of those pictures that have the class. Eigen and Fergus 2015, and SegNet.
         * `log`: 1 / ln(1.02 + share), as in ENet, then divided by its mean over the classes that occur.
 
         Raises:
@@ -133,8 +134,11 @@ class SemanticLoss:
                 f'class_weights="{self.class_weights}" needs the pixels of each class, none negative and not all 0, '
                 f"got {list(pixel_counts)}"
             )
-        rule = {"median_frequency": _median_frequency_weights, "log": _log_weights}[self.class_weights]
-        return replace(self, class_weights=rule([count / sum(pixel_counts) for count in pixel_counts]))
+        if self.class_weights == "log":
+            return replace(self, class_weights=_log_weights([count / sum(pixel_counts) for count in pixel_counts]))
+        wholes = of_pictures or [sum(pixel_counts)] * len(pixel_counts)
+        frequencies = [count / max(whole, 1) for count, whole in zip(pixel_counts, wholes, strict=True)]
+        return replace(self, class_weights=_median_frequency_weights(frequencies))
 
 
 def _check_class_weights(weights: str | tuple[float, ...] | None) -> None:
@@ -149,8 +153,6 @@ def _check_class_weights(weights: str | tuple[float, ...] | None) -> None:
 
 
 def _median_frequency_weights(shares: Sequence[float]) -> tuple[float, ...]:
-    # DIFFERS: the papers divide a class's pixels by those of the pictures that have the class; we divide by the pixels
-    # of the whole set, which needs nothing but the counts.
     median = statistics.median(share for share in shares if share)
     return tuple(median / share if share else 0.0 for share in shares)
 
