@@ -104,7 +104,7 @@ def test_real_pixel_counts(real_root, tmp_path, monkeypatch):
 
 @pytest.mark.real
 def test_class_weights_are_near_those_of_segnet(real_root, tmp_path, monkeypatch):
-    """All but that of the sign (9.6446 there, 3.85 by the rule) are within a fifth: their count of it must be another."""
+    """All but the sign (9.64 there, 3.85 by the rule) are within a fifth; they must have counted it otherwise."""
     monkeypatch.setenv("SMALTI_CACHE", str(tmp_path))
     counts = pixel_counts(opened(real_root, "train"))
     weights = SemanticLoss(class_weights="median_frequency").resolved(*counts).class_weights

@@ -309,8 +309,11 @@ def kitti() -> Recipe:
 
 
 def _light() -> Config:
-    """The same tasks on an EfficientNet-Lite encoder, for two cores."""
-    return Config(encoder="tf_efficientnet_lite0", upsample="bilinear")
+    """The same tasks on an EfficientNet-Lite encoder, for two cores.
+
+    The balanced loss of the edges makes them too probable: at 0.85, chosen on validation scenes, the seeds are whole.
+    """
+    return Config(encoder="tf_efficientnet_lite0", upsample="bilinear", grouping=Grouping(seed_edge=0.85))
 
 
 def kitti_light() -> Recipe:
@@ -331,7 +334,7 @@ def scenes() -> Recipe:
         config=_light(),
         augmentation=AugmentationRecipe(scale=(0.75, 1.5), brightness=0.3, contrast=0.3, saturation=0.3),
         training=TrainingRecipe(
-            epochs=4, batch=8, learning_rate=2e-3, encoder_learning_rate=1e-3, warmup=100, clip=5.0, ema=0.99,
+            epochs=6, batch=8, learning_rate=2e-3, encoder_learning_rate=1e-3, warmup=100, clip=5.0, ema=0.99,
             validate_every=2,
         ),
     )  # fmt: skip
