@@ -92,10 +92,10 @@ def test_deconvolutions_are_those_with_padding():
 
 
 def test_i4_first_boxes():
-    ssd = default_boxes(levels("ssd", 300), [(n, n) for n in SIZES[300]])
+    ssd = default_boxes(levels("ssd", 300), tuple((n, n) for n in SIZES[300]))
     assert ssd[0].tolist() == pytest.approx([0.013333, 0.013333, 0.1, 0.1], abs=1e-6)
     assert ssd[1, 2:].tolist() == pytest.approx([0.141421] * 2, abs=1e-6)
-    blitz = default_boxes(levels("blitz", 300), [(n, n) for n in SIZES[300]])
+    blitz = default_boxes(levels("blitz", 300), tuple((n, n) for n in SIZES[300]))
     assert blitz[0].tolist() == pytest.approx([1 / 76, 1 / 76, 0.1, 0.1], abs=1e-6)
     assert blitz[6, :2].tolist() == pytest.approx([3 / 76, 1 / 76], abs=1e-6)  # the next column comes next
     assert blitz[2, 2:].tolist() == pytest.approx([0.1 * math.sqrt(2), 0.1 / math.sqrt(2)], abs=1e-6)
@@ -123,7 +123,7 @@ def test_i6_each_object_has_a_box():
 
 def test_i6_matching_is_that_of_a_slow_loop():
     generator = torch.Generator().manual_seed(0)
-    priors = default_boxes(levels("blitz", 300), [(n, n) for n in SIZES[300]])
+    priors = default_boxes(levels("blitz", 300), tuple((n, n) for n in SIZES[300]))
     low = torch.rand(4, 7, 2, generator=generator) * 0.7
     objects = torch.cat([low, low + 0.02 + torch.rand(4, 7, 2, generator=generator) * 0.28], -1)
     there = torch.rand(4, 7, generator=generator) < 0.8

@@ -151,7 +151,7 @@ class IvaNet(SegmentationModel):
             height, width = -(-height // 2), -(-width // 2)
             if k >= 2:
                 sizes.append((height, width))
-        return default_boxes(self.levels, [*sizes[: len(self.levels) - 1], one])
+        return default_boxes(self.levels, (*sizes[: len(self.levels) - 1], one))
 
     def loss(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
         """Classes and offsets of the boxes (spec 3.4), and W times the classes of the pixels."""

@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -63,8 +63,9 @@ SSD = {
 """Sizes of the squares, steps in pixels and ratios, for VOC."""
 
 
-def default_boxes(of: Sequence[Level], sizes: Sequence[Size]) -> Float[Tensor, "boxes 4"]:
-    """All default boxes of the maps, level by level, row by row, cell by cell; not clipped.
+@lru_cache(maxsize=8)
+def default_boxes(of: tuple[Level, ...], sizes: tuple[Size, ...]) -> Float[Tensor, "boxes 4"]:
+    """All default boxes of the maps, level by level, row by row, cell by cell; not clipped, and not to be changed.
 
     In a cell come the square, the larger square of side sqrt(scale x larger), then for each ratio the wide box and the
     high one. `sizes` are the maps' (height, width).

@@ -1,12 +1,17 @@
 """Which default box stands for which object, and boxes as offsets from the default ones (Liu et al. 2016)."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 VARIANCES = (0.1, 0.2)
 """Of centres and of sizes: offsets are divided by these, so that both have a spread near 1."""
 OVERLAP = 0.5
+ALMOST = OVERLAP - 2**-25
+"""The largest float32 below it: an overlap of exactly 0.5 is more."""
+BLOCKS = 16
+"""In which the boxes are searched."""
 
 
 def match_boxes(
@@ -26,29 +31,45 @@ def match_boxes(
         there: Which objects are no padding.
     """
     batch, count = objects.shape[:2]
-    boxes = len(defaults)
-    best = torch.zeros(batch, boxes, device=defaults.device)
-    owner = torch.full((batch, boxes), -1, dtype=torch.int64, device=defaults.device)
-    taken = torch.zeros(batch, boxes, dtype=torch.bool, device=defaults.device)
-    left, top, right, bottom = corners(defaults).T.contiguous()
+    boxes, device = len(defaults), defaults.device
+    padded = -(-boxes // BLOCKS) * BLOCKS
+    left, top, right, bottom = F.pad(corners(defaults).T, (0, padded - boxes)).contiguous()
     areas = (right - left) * (bottom - top)
+    areas[boxes:] = 1.0  # of nothing, so that no overlap is 0 / 0
+    objects = objects * there[..., None]  # what is no object overlaps nothing
+    # One set of maps for all objects, worked on in place: they stay in the processor's caches, fresh ones would not.
+    iou, other = torch.empty(2, batch, padded, device=device)
+    better = torch.empty(batch, padded, dtype=torch.bool, device=device)
+    best = torch.full((batch, padded), ALMOST, device=device)
+    taken = torch.zeros(batch, padded, device=device)
+    taken[:, boxes:] = 2.0
+    owner = torch.full((batch, padded), -1, dtype=torch.int32, device=device)
     forced = []
-    # Object by object: maps of one overlap a box stay in the processor's caches, those of all objects do not.
     for k in range(count):
         x0, y0, x1, y1 = objects[:, k, :, None].unbind(1)
-        shared = (torch.minimum(right, x1) - torch.maximum(left, x0)).clamp_(min=0)
-        shared *= (torch.minimum(bottom, y1) - torch.maximum(top, y0)).clamp_(min=0)
-        iou = shared / (areas + ((x1 - x0) * (y1 - y0)) - shared)
-        iou.masked_fill_(~there[:, k, None], -1)
-        better = iou > best
-        owner.masked_fill_(better & (iou >= OVERLAP), k)
+        torch.minimum(right, x1, out=iou).sub_(torch.maximum(left, x0, out=other)).clamp_(min=0)
+        iou.mul_(torch.minimum(bottom, y1, out=other).sub_(torch.maximum(top, y0)).clamp_(min=0))
+        torch.add(areas, (x1 - x0) * (y1 - y0), out=other)
+        iou.div_(other.sub_(iou))
+        owner.masked_fill_(torch.gt(iou, best, out=better), k)
         torch.maximum(best, iou, out=best)
-        first = iou.masked_fill_(taken, -1).argmax(1, keepdim=True)
+        first = _argmax(iou.sub_(taken))
         forced.append(first)
-        taken.scatter_(1, first, taken.gather(1, first) | there[:, k, None])
+        taken.scatter_add_(1, first, 2.0 * there[:, k, None])
     for k, first in enumerate(forced):
         owner.scatter_(1, first, torch.where(there[:, k, None], k, owner.gather(1, first)))
-    return owner
+    return owner[:, :boxes].long()
+
+
+def _argmax(values: Float[Tensor, "batch boxes"]) -> Int[Tensor, "batch 1"]:
+    """Place of the first largest value in each row: the block that has it, then the place in it.
+
+    `amax` is vectorised on CPUs, `argmax` is not.
+    """
+    blocks = values.view(len(values), BLOCKS, -1)
+    block = blocks.amax(2).argmax(1, keepdim=True)
+    within = blocks.gather(1, block[..., None].expand(-1, 1, blocks.shape[2]))[:, 0].argmax(1, keepdim=True)
+    return block * blocks.shape[2] + within
 
 
 def corners(boxes: Float[Tensor, "*leading 4"]) -> Float[Tensor, "*leading 4"]:

@@ -33,7 +33,7 @@ def box_loss(
     positive = (classes > 0) & known[:, None]
     count = positive.sum(1)
     total = count.sum().clamp(min=1)
-    hardness = (logits.logsumexp(-1) - logits[..., 0]).detach()
+    hardness = -F.log_softmax(logits.detach(), -1)[..., 0]
     hardness = hardness.masked_fill((classes > 0) | ~known[:, None], -torch.inf)
     negative = _hardest(hardness, NEGATIVES * count)
     chosen = positive | negative
