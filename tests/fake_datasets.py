@@ -1,7 +1,7 @@
 """Writes tiny data sets in their real folder shapes; the pictures are made at run time."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,20 @@ def save_palette(path: Path, values: np.ndarray) -> Path:
     return path
 
 
+VOC_OBJECTS = (("person", (3, 2, 20, 24), 0), ("tvmonitor", (5, 6, 32, 10), 1))
+"""Name, (xmin, ymin, xmax, ymax) counted from 1 and inclusive, difficult."""
+
+
+def voc_xml(objects: Sequence[tuple[str, tuple[float, ...], int]]) -> str:
+    entries = (
+        f"<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>"
+        + "".join(f"<{key}>{value}</{key}>" for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+        + "</bndbox><part><name>head</name><bndbox><xmin>1</xmin></bndbox></part></object>"
+        for name, box, difficult in objects
+    )
+    return f"<annotation>{''.join(entries)}</annotation>\n"
+
+
 def write_voc(root: Path, year: str = "2012") -> Path:
     """Returns the VOCdevkit."""
     folder = root / "VOCdevkit" / f"VOC{year}"
@@ -92,11 +106,58 @@ def write_voc(root: Path, year: str = "2012") -> Path:
         save(folder / "JPEGImages" / f"{name}.jpg", picture(number))
         save_palette(folder / "SegmentationClass" / f"{name}.png", index_mask(number, [0, 15, 20, 255]))
         save_palette(folder / "SegmentationObject" / f"{name}.png", index_mask(number, [0, 1, 2, 255]))
-        (folder / "Annotations" / f"{name}.xml").write_text("<annotation></annotation>\n")
+        (folder / "Annotations" / f"{name}.xml").write_text(voc_xml(VOC_OBJECTS))
     for split, names in VOC_SPLITS.items():
         (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
     (lists / "trainval.txt").write_text("".join(f"{name}\n" for name in VOC_SPLITS["train"] + VOC_SPLITS["val"]))
     return folder.parent
+
+
+COCO_CATEGORIES = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}, {"id": 90, "name": "toothbrush"}]
+COCO_OBJECTS: list[dict[str, Any]] = [
+    {"category_id": 1, "bbox": [2.0, 3.0, 10.0, 8.0], "segmentation": [[2, 3, 12, 3, 12, 11, 2, 11]], "iscrowd": 0},
+    {"category_id": 90, "bbox": [6.0, 5.0, 10.0, 15.0], "segmentation": [[6, 5, 16, 5, 16, 20, 6, 20]], "iscrowd": 0},
+    {"category_id": 3, "bbox": [30.0, 0.0, 2.0, 24.0], "iscrowd": 1,
+     "segmentation": {"size": list(SIZE), "counts": [30 * SIZE[0], 2 * SIZE[0]]}},
+]  # fmt: skip
+
+
+def coco_file(split: str, objects: Sequence[dict[str, Any]] = COCO_OBJECTS, pictures: int = 2) -> dict[str, Any]:
+    """A file of objects, the same ones in each picture."""
+    start = 100 if split == "train" else 200
+    images = [{"id": start + k, "file_name": f"{start + k:012d}.jpg", "height": SIZE[0], "width": SIZE[1]}
+              for k in range(pictures)]  # fmt: skip
+    annotations = [{"area": 42.0, **entry, "image_id": image["id"]} for image in images for entry in objects]
+    return {"images": images, "categories": COCO_CATEGORIES,
+            "annotations": [{"id": k, **entry} for k, entry in enumerate(annotations, start=1)]}  # fmt: skip
+
+
+def write_coco(root: Path) -> Path:
+    """Files of objects, panoptic files and COCO-Stuff maps; returns the folder."""
+    folder = root / "coco"
+    (folder / "annotations").mkdir(parents=True)
+    for split in ("train", "val"):
+        content = coco_file(split)
+        (folder / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
+        segments = [{"id": 5 + 256, "category_id": 1, "iscrowd": 0, "area": 20, "bbox": [0, 0, 5, 4]},
+                    {"id": 7, "category_id": 200, "iscrowd": 0, "area": 9, "bbox": [0, 4, 3, 3]}]  # fmt: skip
+        for image in content["images"]:
+            name = Path(image["file_name"]).stem
+            save(folder / f"{split}2017" / image["file_name"], picture(image["id"]))
+            save(
+                folder / f"stuffthingmaps_trainval2017/{split}2017/{name}.png", index_mask(image["id"], [0, 2, 91, 255])
+            )
+            colors = np.zeros((*SIZE, 3), np.uint8)
+            colors[:4, :5], colors[4:7, :3] = (5, 1, 0), (7, 0, 0)
+            save(folder / "annotations" / f"panoptic_{split}2017" / f"{name}.png", colors)
+        categories = [{**entry, "isthing": 1, "color": [9, 8, entry["id"]]} for entry in COCO_CATEGORIES]
+        panoptic = {
+            "images": content["images"],
+            "categories": [*categories, {"id": 200, "name": "rug-merged", "isthing": 0, "color": [1, 2, 3]}],
+            "annotations": [{"image_id": i["id"], "segments_info": segments} for i in content["images"]],
+        }
+        (folder / "annotations" / f"panoptic_{split}2017.json").write_text(json.dumps(panoptic))
+    return folder
 
 
 SBD_SPLITS = {"train": ("2008_000001", "2007_000003", "2007_000001"), "val": ("2008_000002", "2008_000003")}
@@ -211,6 +272,7 @@ class Fake:
 FAKES = {
     "camvid": Fake(write=write_camvid),
     "cityscapes": Fake(write=write_cityscapes, splits=("train", "val")),
+    "coco": Fake(write=write_coco, splits=("train", "val")),
     "folder": Fake(write=write_folder),
     "kitti": Fake(write=write_kitti, splits=("train", "val", "trainval")),
     "sbd": Fake(write=write_sbd, splits=("train", "val")),

@@ -6,8 +6,8 @@ unknown"; missing truth is a value (None, or 255), never an error.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,9 +31,24 @@ class Instances:
     scores: Float[Tensor, "objects"] | None = None
     difficult: Bool[Tensor, "objects"] | None = None
     crowd: Bool[Tensor, "objects"] | None = None
+    areas: Float[Tensor, "objects"] | None = None
+    """Pixels by which COCO's metrics sort objects by size, where the data says them; None = those of the box."""
 
     def __len__(self) -> int:
         return int(self.labels.shape[0])
+
+    def select(self, kept: Bool[Tensor, "objects"] | Int[Tensor, "selected"]) -> "Instances":
+        """Some of the objects: those marked, or those at these places."""
+        rows = {field.name: getattr(self, field.name) for field in fields(self)}
+        chosen: dict[str, Any] = {name: None if value is None else value[kept] for name, value in rows.items()}
+        return Instances(**chosen)
+
+    def excused(self) -> Bool[Tensor, "objects"]:
+        """Those that are neither to be found nor wrong to find: difficult ones and crowds."""
+        none = torch.zeros(len(self), dtype=torch.bool, device=self.labels.device)
+        return none if self.difficult is None and self.crowd is None else torch.stack(
+            [none if flags is None else flags for flags in (self.difficult, self.crowd)]
+        ).any(0)  # fmt: skip
 
     def ids(self) -> Int32[np.ndarray, "height width"]:
         """The objects as a map of their numbers, 1 to N (0 = none); where two overlap, the surer one stands.
@@ -73,7 +88,9 @@ class Instances:
 class Sample:
     """One picture and its truth, as read or as augmented; what is not annotated is None.
 
-    `instance_ids` numbers the visible objects (0 = none); `padding` is 1 where no picture is, None = nowhere.
+    `instance_ids` numbers the visible objects (0 = none). `instances` are objects annotated as boxes, which are
+    torchvision's BoundingBoxes; None = boxes are what `instance_ids` shows. `padding` is 1 where no picture is, None =
+    nowhere.
     `distances` and `distance_weights` are filled in from the instances where a model needs them. The tensors are
     tv_tensors, so that a torchvision transform of the whole sample moves picture and truth together.
     """
@@ -81,6 +98,7 @@ class Sample:
     image: Image
     semantic: Mask | None = None
     instance_ids: Mask | None = None
+    instances: Instances | None = None
     distances: Mask | None = None
     distance_weights: Mask | None = None
     padding: Mask | None = None

@@ -54,6 +54,12 @@ class AugmentationRecipe:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    zoom_out: float = 0.0
+    """Probability that the picture is first put on a canvas of its mean colour, up to four times as long (SSD)."""
+    zoom_out_label: int = 255
+    """Class of the canvas, where the picture has classes: 0 where that is the background, 255 = ignored."""
+    object_crop: bool = False
+    """Then it is cut at random so that an object is overlapped by a share that is drawn (SSD)."""
     offline_flips: bool = False
     """The SIS-CNN paper's set: each picture, its horizontal and its vertical mirror image are three samples."""
 
@@ -90,6 +96,7 @@ class TrainingRecipe:
     """Learning rate of the encoder; None = the same as the rest."""
     weight_decay: float = 0.01
     momentum: float = 0.9
+    """Of SGD; beta1 of Adam."""
     schedule: Literal["poly", "cosine", "step", "constant"] = "poly"
     poly_power: float = 0.9
     step_factor: float = 0.1

@@ -1,11 +1,14 @@
 """Objects, edges and distances as they are measured of a split."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torchvision.tv_tensors import Image, Mask
 
 from smalti.containers import Instances, Predictions, Sample
+from smalti.data.boxes import annotated_boxes
 from smalti.evaluation.objects import ObjectMeasures
 from smalti.geometry.distances import instance_distances
 from smalti.geometry.edges import label_edges
@@ -44,6 +47,25 @@ def test_perfect_answers():
     for key in ("edges.ods_f", "instances.ap", "instances.ap50", "instances.cityscapes_ap", "panoptic.pq_things"):
         assert found[key] == pytest.approx(1, abs=1e-6), key
     assert found["distances.mae"] == 0
+
+
+def test_boxes_that_are_annotated_count_and_not_those_of_the_pixels():
+    """Also in a picture without classes; difficult ones are excused."""
+    ids, classes = street()
+    true = annotated_boxes([(5, 5, 35, 25), (0, 0, 9, 9)], [1, 1], (60, 80), difficult=[False, True])
+    answer = Predictions(labels=LABELS, instances=Instances(
+        boxes=torch.tensor([[5.0, 5, 35, 25], [0.0, 0, 9, 9]]), labels=torch.tensor([1, 1]),
+        scores=torch.tensor([0.8, 0.9]),
+    ))  # fmt: skip
+    for semantic in (classes, None):
+        measures = ObjectMeasures(LABELS, "instance")
+        measures.update(answer, replace(sample(ids, classes), instances=true, **({} if semantic is not None else {
+            "semantic": None, "instance_ids": None})))  # fmt: skip
+        assert measures.metrics()["boxes.map50"] == measures.metrics()["boxes.ap"] == pytest.approx(1)
+        drawn = measures.drawings(
+            np.zeros((60, 80, 3), np.uint8), answer, replace(sample(ids, classes), instances=true)
+        )
+        assert [caption for caption, _ in drawn] == ["true boxes: 2", "boxes found of at least 50 %: 2"]
 
 
 def test_objects_of_stuff_and_things_without_number():

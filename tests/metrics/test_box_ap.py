@@ -3,13 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import box_iou as oracle_iou
 
+from smalti.containers import Instances
 from smalti.labels import LabelSet
-from smalti.metrics.boxes import BoxAP, average_precision, box_iou
+from smalti.metrics.boxes import COCO_KEYS, BoxAP, average_precision, box_iou
 
 LABELS = LabelSet(names=("ground", "car", "person"), things=frozenset({"car", "person"}))
+
+
+def instances(boxes, labels, **more):
+    given = {name: torch.from_numpy(values) for name, values in more.items()}
+    return Instances(boxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels), **given)
 
 
 def test_i10_perfect_and_half_right():
@@ -85,7 +93,7 @@ def slow(seed):
 def test_against_a_slow_loop(seed):
     ap = BoxAP(LABELS)
     for boxes, kinds, scores, true, labels, difficult in pictures(seed):
-        ap.update(boxes, kinds, scores, true_boxes=true, true_classes=labels, excused=difficult)
+        ap.update(instances(boxes, kinds, scores=scores), instances(true, labels, difficult=difficult))
     found, expected = ap.metrics(), slow(seed)
     assert found["boxes.map50.car"] == pytest.approx(expected[1])
     assert found["boxes.map50.person"] == pytest.approx(expected[2])
@@ -99,8 +107,7 @@ def test_cocos_numbers_are_those_of_torchmetrics():
         rec_thresholds=np.linspace(0, 1, 101).tolist(),
     )  # fmt: skip
     for boxes, kinds, scores, true, labels, _ in pictures():
-        nothing = np.zeros(len(true), bool)
-        ap.update(boxes, kinds, scores, true_boxes=true, true_classes=labels, excused=nothing)
+        ap.update(instances(boxes, kinds, scores=scores), instances(true, labels))
         oracle.update(
             [{"boxes": torch.from_numpy(boxes), "labels": torch.from_numpy(kinds), "scores": torch.from_numpy(scores)}],
             [{"boxes": torch.from_numpy(true), "labels": torch.from_numpy(labels)}],
@@ -111,12 +118,48 @@ def test_cocos_numbers_are_those_of_torchmetrics():
         assert found[f"boxes.{ours}"] == pytest.approx(float(expected[theirs]), abs=1e-6), ours
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_cocos_numbers_are_those_of_pycocotools_digit_for_digit(seed):
+    """With crowds, and with areas of masks that are smaller than their boxes."""
+    rng = np.random.default_rng(seed)
+    ap, images, truth, answers = BoxAP(LABELS), [], [], []
+    for picture, (boxes, kinds, scores, true, labels, crowd) in enumerate(pictures(seed), start=1):
+        areas = rng.uniform(0.3, 1, len(true)) * (true[:, 2:] - true[:, :2]).prod(1)
+        ap.update(
+            instances(boxes, kinds, scores=scores), instances(true, labels, crowd=crowd, areas=areas.astype(np.float32))
+        )
+        images.append({"id": picture, "width": 999, "height": 999})
+        for box, label, is_crowd, area in zip(true, labels, crowd, areas.astype(np.float32), strict=True):
+            truth.append(
+                {**coco_entry(box, label, picture), "id": len(truth) + 1, "iscrowd": int(is_crowd), "area": area}
+            )
+        answers += [
+            {**coco_entry(box, label, picture), "score": score}
+            for box, label, score in zip(boxes, kinds, scores, strict=True)
+        ]
+    known = COCO()
+    known.dataset = {"info": {}, "images": images, "annotations": truth, "categories": [{"id": 1}, {"id": 2}]}
+    known.createIndex()
+    oracle = COCOeval(known, known.loadRes(answers), "bbox")
+    oracle.evaluate()
+    oracle.accumulate()
+    oracle.summarize()
+    found = [ap.metrics()[f"boxes.{key}"] for key in COCO_KEYS]
+    expected = [None if value < 0 else value for value in oracle.stats]
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert expected[0] > 0.05
+
+
+def coco_entry(box, label, picture):
+    left, top, right, bottom = (float(v) for v in box)
+    return {"image_id": picture, "category_id": int(label), "bbox": [left, top, right - left, bottom - top]}
+
+
 def test_boxes_without_truth_or_answers():
-    none = np.zeros((0, 4)), np.zeros(0, int)
     ap = BoxAP(LABELS)
     assert set(ap.metrics().values()) == {None}
-    true = {"true_boxes": np.array([[0.0, 0, 5, 5]]), "true_classes": np.array([1]), "excused": np.array([False])}
-    ap.update(*none, np.zeros(0), **true)
+    nothing = instances(np.zeros((0, 4)), np.zeros(0, int), scores=np.zeros(0))
+    ap.update(nothing, instances(np.array([[0.0, 0, 5, 5]]), np.array([1])))
     assert ap.metrics()["boxes.map50"] == ap.metrics()["boxes.ap"] == 0
     assert ap.metrics()["boxes.map50.person"] is None
 

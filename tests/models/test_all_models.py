@@ -58,7 +58,8 @@ SMALL["ivanet"] = {
     "none": {"encoder": "resnet10t", "width": 16, "pcm_width": 16, "top_down": "none", "anchors": "ssd",
              "segmentation_loss_size": "head", "pcm_levels": 3},
     "one": {"encoder": "tf_efficientnet_lite0", "width": 16, "pcm_width": 16, "top_down": "one"},
-    "pixels": {"encoder": "resnet10t", "width": 16, "pcm_width": 16, "tasks": ("semantic",)},
+    "pixels": {"encoder": "resnet10t", "width": 16, "pcm_width": 16, "tasks": ("semantic",), "segmentation_stride": 4},
+    "pooling": {"encoder": "resnet10t", "width": 16, "pcm_width": 16, "context": "pooling"},
 }  # fmt: skip
 CASES = [pytest.param(name, config, id=f"{name}-{key}") for name, by in SMALL.items() for key, config in by.items()]
 

@@ -5,14 +5,16 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torchvision.ops import box_iou
+from torch import nn
+from torchvision.ops import batched_nms, box_iou
 
 from smalti.containers import Frame, Instances, Outputs, Targets
 from smalti.labels import VOC, LabelSet
-from smalti.models.create import create_model
-from smalti.models.ivanet import to_picture
+from smalti.models.create import create_model, find_recipe
+from smalti.models.ivanet import REPORTED, to_picture
 from smalti.parts.boxes.anchors import default_boxes, levels
 from smalti.parts.boxes.matching import corners, decode_boxes, encode_boxes, match_boxes
+from smalti.parts.boxes.select import Detection, select_boxes
 from smalti.parts.convolution import convolve_resized
 from smalti.parts.decoders.top_down import TopDown
 from smalti.parts.losses.box import box_loss
@@ -30,17 +32,21 @@ def make(labels=VOC, **config):
         return create_model("ivanet", classes=labels, **config)
 
 
+def pixels_head(model):
+    return nn.ModuleList([model.context, model.classify])
+
+
 def test_i1_parameters():
     model = make()
     assert count(model) == 44_570_329
-    parts = (model.encoder, model.extras, model.top_down, model.box_head, model.context)
+    parts = (model.encoder, model.extras, model.top_down, model.box_head, pixels_head(model))
     assert [count(part) for part in parts] == [23_508_032, 3_017_728, 9_575_936, 3_111_300, 5_357_333]
     large = make(size=512)
     assert count(large) == 48_532_591
-    parts = (large.extras, large.top_down, large.box_head, large.context)
+    parts = (large.extras, large.top_down, large.box_head, pixels_head(large))
     assert [count(part) for part in parts] == [4_329_984, 10_822_656, 3_629_850, 6_242_069]
     coco = make(COCO)
-    assert (count(coco), count(coco.box_head), count(coco.context)) == (52_175_749, 10_578_420, 5_495_633)
+    assert (count(coco), count(coco.box_head), count(pixels_head(coco))) == (52_175_749, 10_578_420, 5_495_633)
     assert [count(make(anchors="ssd", size=s).box_head) for s in (300, 512)] == [2_592_750, 3_111_300]
 
 
@@ -146,7 +152,7 @@ def test_i7_hardest_background():
     logits, offsets = torch.randn(2, 50, 4, requires_grad=True), torch.randn(2, 50, 4, requires_grad=True)
     classes = torch.zeros(2, 50, dtype=torch.int64)
     classes[0, :3], classes[1, :20] = torch.tensor([1, 2, 3]), 1
-    known = torch.ones(2, dtype=torch.bool)
+    known = torch.ones(2, 50, dtype=torch.bool)
     surprise, distance = box_loss(logits, offsets, classes, torch.zeros(2, 50, 4), known)
     surprise.backward()
     counted = logits.grad.abs().sum(-1) > 0
@@ -163,13 +169,13 @@ def test_i7_hardest_background():
 def test_i7_without_objects_or_without_truth():
     logits, offsets = torch.randn(2, 9, 4, requires_grad=True), torch.randn(2, 9, 4, requires_grad=True)
     classes = torch.zeros(2, 9, dtype=torch.int64)
-    nothing = box_loss(logits, offsets, classes, torch.zeros(2, 9, 4), torch.ones(2, dtype=torch.bool))
+    nothing = box_loss(logits, offsets, classes, torch.zeros(2, 9, 4), torch.ones(2, 9, dtype=torch.bool))
     assert [v.item() for v in nothing] == [0, 0]
     sum(nothing).backward()
     assert logits.grad.abs().max() == 0
     classes[:, 0] = 1
-    one = box_loss(logits, offsets, classes, torch.zeros(2, 9, 4), torch.tensor([True, False]))
-    alone = box_loss(logits[:1], offsets[:1], classes[:1], torch.zeros(1, 9, 4), torch.tensor([True]))
+    one = box_loss(logits, offsets, classes, torch.zeros(2, 9, 4), torch.tensor([[True], [False]]).expand(2, 9))
+    alone = box_loss(logits[:1], offsets[:1], classes[:1], torch.zeros(1, 9, 4), torch.ones(1, 9, dtype=torch.bool))
     torch.testing.assert_close(one, alone)
 
 
@@ -253,7 +259,81 @@ def test_pictures_with_and_without_truth_in_one_batch():
     assert all(term.item() == 0 for term in model.loss(outputs, nothing).values())
 
 
+def test_crowds_are_neither_learned_nor_background():
+    """A crowd gets no box, and boxes of which half lies in it count in no loss."""
+    torch.manual_seed(0)
+    model = create_model("ivanet", classes=VOC, encoder="resnet10t", width=16, tasks=("boxes",)).eval()
+    one = Instances(
+        boxes=torch.tensor([[4.0, 4, 40, 40], [48.0, 0, 96, 96]]), labels=torch.tensor([12, 15]),
+        crowd=torch.tensor([False, True]),
+    )  # fmt: skip
+    defaults = corners(model.default_boxes((96, 96)))
+    targets = Targets(instances=(one,), padding=torch.zeros(1, 96, 96, dtype=torch.bool))
+    logits = torch.zeros(1, len(defaults), 21, requires_grad=True)
+    sum(
+        model.loss(Outputs(box_logits=logits, box_offsets=torch.zeros(1, len(defaults), 4)), targets).values()
+    ).backward()
+    inside = (defaults[:, 2].clamp(max=1) - defaults[:, 0].clamp(min=0.5)).clamp(min=0)
+    inside = inside * (defaults[:, 3].clamp(max=1) - defaults[:, 1].clamp(min=0)).clamp(min=0)
+    within = inside >= 0.5 * (defaults[:, 2:] - defaults[:, :2]).prod(1)
+    counted = logits.grad[0].abs().sum(-1) > 0
+    positive = logits.grad[0, :, model.things.index(12) + 1] < 0
+    assert positive.sum() > 0
+    assert not (counted & within & ~positive).any()
+    hardest = torch.zeros(1, len(defaults), 21)
+    hardest[0, within, model.things.index(15) + 1] = 9.0  # as sure of the crowd's class as can be: no loss from there
+    there = model.loss(Outputs(box_logits=hardest, box_offsets=offsets), targets)
+    assert there["box_classes"] < 4 * math.log(21) + 1e-3
+
+
+@pytest.mark.parametrize("sharpness", [1.0, 4.0])
+def test_selecting_boxes_class_by_class_is_batched_suppression(sharpness):
+    torch.manual_seed(0)
+    rules = Detection()
+    probabilities = (sharpness * torch.randn(3000, 8)).softmax(-1).T.contiguous()
+    low = torch.rand(3000, 2) * 200
+    boxes = torch.cat([low, low + 10 + torch.rand(3000, 2) * 90], 1)
+    best, places = probabilities.topk(rules.candidates, dim=1)
+    kinds, rank = (best > rules.confidence).nonzero(as_tuple=True)
+    best, places = best[kinds, rank], places[kinds, rank]
+    kept = batched_nms(boxes[places], best, kinds, rules.overlap)
+    earlier = F.one_hot(kinds[kept], 8).cumsum(0).gather(1, kinds[kept, None])[:, 0]
+    kept = kept[earlier <= rules.each_class][: rules.total]
+    found, classes = select_boxes(boxes, probabilities, rules)
+    assert torch.equal(found, places[kept])
+    assert torch.equal(classes, kinds[kept])
+
+
+def test_nothing_probable_is_nothing_found():
+    found, classes = select_boxes(torch.rand(9, 4), torch.full((3, 9), 0.005), Detection())
+    assert len(found) == len(classes) == 0
+
+
+@pytest.mark.parametrize(("rules", "message"), [
+    ({"confidence": 2.0}, "confidence and overlap"), ({"total": 0}, "must be 1 or more"),
+])  # fmt: skip
+def test_rules_of_detection_are_checked(rules, message):
+    with pytest.raises(ValueError, match=message):
+        create_model("ivanet", classes=VOC, encoder="resnet10t", width=16, detection=rules)
+
+
+def test_the_papers_recipes():
+    recipes = {name: find_recipe(f"ivanet.{name}") for name in REPORTED}
+    for recipe in recipes.values():
+        assert recipe.training.learning_rate == 1e-4
+        assert recipe.training.momentum == 0.5  # Adam's beta1
+    small = recipes["voc2012_300"]
+    assert [round(at * 65_000) for at in small.training.step_at] == [35_000, 50_000]
+    assert (small.training.batch, small.training.epochs * small.training.steps_per_epoch) == (32, 65_000)
+    large = find_recipe("ivanet.voc0712_512")
+    assert (large.training.batch, large.training.epochs * large.training.steps_per_epoch) == (16, 75_000)
+    assert (large.input.size, large.config.size) == ((512, 512), 512)
+    assert recipes["coco_300"].training.epochs * recipes["coco_300"].training.steps_per_epoch == 700_000
+    assert recipes["voc2012_det_300"].training.monitor == "validation_loss"
+
+
 @pytest.mark.parametrize(("config", "message"), [
+    ({"context": "pooling", "segmentation_stride": 4}, 'is for context="levels"'),
     ({"tasks": ()}, 'must be "boxes", "semantic" or both'),
     ({"pcm_levels": 7}, "pcm_levels must be 1 to 6"),
     ({"encoder": "vgg11"}, "maps of strides 8, 16 and 32"),

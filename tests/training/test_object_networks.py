@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from fake_datasets import write_voc
 from smalti.models.create import find_recipe
 from smalti.predict.folder import find_files, predict_files
 from smalti.session import train
@@ -57,6 +58,28 @@ def test_boxes_alone(tmp_path):
     metrics, _ = trained("ivanet.scenes", tmp_path / "run", **changes)
     assert "boxes.map50" in metrics
     assert metrics["semantic.miou"] is None
+
+
+def test_pictures_with_boxes_only_beside_such_with_masks(tmp_path):
+    """VOC 2007's pictures mostly have no mask: they train and are measured by their boxes."""
+    root = write_voc(tmp_path, "2007")
+    lists = root / "VOC2007" / "ImageSets" / "Main"
+    lists.mkdir()
+    for split, names in (("trainval", "2007_000001\n2007_000003\n"), ("test", "2007_000004\n2007_000005\n")):
+        (lists / f"{split}.txt").write_text(names)
+    for kind in ("SegmentationClass", "SegmentationObject"):
+        for name in ("2007_000003", "2007_000005"):
+            (root / "VOC2007" / kind / f"{name}.png").unlink()
+    own = {"data.set": "voc", "data.root": str(root), "data.options": {}, "input.size": (48, 64), "training.batch": 2,
+           "data.train": "main_trainval", "data.validation": "main_test", "training.steps_per_epoch": 2}  # fmt: skip
+    recipe = override(find_recipe("ivanet.voc2012_300"), {
+        **SMALL, **own, "config.encoder": "resnet10t", "config.width": 16, "config.pcm_width": 16,
+    })  # fmt: skip
+    metrics = train(recipe, out=tmp_path / "run", reporting=Reporting(write=lambda _: None))
+    assert metrics["boxes.map50"] is not None
+    assert metrics["semantic.miou"] is not None
+    protocol = json.loads((tmp_path / "run" / "metrics.json").read_text())["protocol"]
+    assert (protocol["pictures"], protocol["pictures_without_mask"]) == (2, 1)
 
 
 def test_classes_of_things_are_needed(tmp_path):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from smalti.data.matlab import read_matlab_map
 from smalti.data.objects import check_objects
 from smalti.data.pictures import read_mask, read_picture
 from smalti.data.regions import read_regions
+from smalti.data.voc_xml import read_voc_boxes
 from smalti.labels import LabelSet
 
 CITYSCAPES_OBJECTS, KITTI_OBJECTS = 1000, 256
@@ -33,6 +34,8 @@ class AnnotatedPicture:
     picture: Path
     mask: Path | None = None
     instances: Path | None = None
+    boxes: Path | None = None
+    """VOC's XML."""
     no_instance: tuple[int, ...] = ()
     """Values beside 0 in the file of the instances that number none."""
     numbering: Literal["plain", "cityscapes", "kitti"] = "plain"
@@ -40,7 +43,7 @@ class AnnotatedPicture:
 
     def files(self) -> list[Path]:
         """All files that the sample is made of."""
-        return [path for path in (self.picture, self.mask, self.instances) if path is not None]
+        return [path for path in (self.picture, self.mask, self.instances, self.boxes) if path is not None]
 
     def read(self, labels: LabelSet) -> Sample:
         """Decodes the files.
@@ -60,18 +63,35 @@ class AnnotatedPicture:
                 )
         if self.mask is not None and self.instances is not None and semantic is not None and ids is not None:
             check_objects(semantic.numpy(), ids.numpy(), labels, (self.mask, self.instances))
+        size = (int(image.shape[1]), int(image.shape[2]))
         return Sample(
             image=Image(image),
             semantic=None if semantic is None else Mask(semantic),
             instance_ids=None if ids is None else Mask(ids),
+            instances=None if self.boxes is None else read_voc_boxes(self.boxes, labels, size),
             name=self.name,
         )
+
+
+@runtime_checkable
+class PictureFiles(Protocol):
+    """One sample of a set of files."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its split."""
+
+    def files(self) -> list[Path]:
+        """All files that the sample is made of."""
+
+    def read(self, labels: LabelSet) -> Sample:
+        """Decodes them."""
 
 
 class AnnotatedPictures(Dataset):
     """A data set that is a list of files; a set's own file says how the list comes about."""
 
-    items: list[AnnotatedPicture]
+    items: Sequence[PictureFiles]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -105,7 +125,7 @@ def read_list(path: Path) -> list[str]:
     return found
 
 
-def check_listed(items: Sequence[AnnotatedPicture | Path], listing: Path, how_to_get: str) -> None:
+def check_listed(items: Sequence[PictureFiles | Path], listing: Path, how_to_get: str) -> None:
     """Whether every file is there that a list names.
 
     Raises:
@@ -127,12 +147,16 @@ def _read_labels(path: Path, labels: LabelSet) -> UInt8[np.ndarray, "height widt
             return read_labels(path, labels)
 
 
+def color_ids(colors: UInt8[np.ndarray, "height width rgb"]) -> Int32[np.ndarray, "height width"]:
+    """Numbers of a picture with a colour an object, black = 0, as COCO's panoptic files count them."""
+    red, green, blue = (colors[..., k].astype(np.int32) for k in range(3))
+    ids: np.ndarray = red + 256 * green + 65536 * blue
+    return ids
+
+
 def _read_ids(path: Path, item: AnnotatedPicture) -> Int32[Tensor, "height width"]:
     ids = read_matlab_map(path) if path.suffix == ".mat" else read_mask(path)
-    if ids.ndim == 3:  # a colour an object, black = none: as numbers they are those of COCO's panoptic files
-        red, green, blue = (ids[..., k].astype(np.int32) for k in range(3))
-        ids = red + 256 * green + 65536 * blue
-    ids = ids.astype("int32")
+    ids = color_ids(ids) if ids.ndim == 3 else ids.astype("int32")
     if ids.min(initial=0) < 0:
         raise DataError(f"{path}: has the object id {ids.min()}; ids are 0 (none) or positive")
     match item.numbering:

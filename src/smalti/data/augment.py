@@ -1,10 +1,12 @@
 """Augmentation: variations of a training picture, its truth moving with it.
 
 torchvision's v2 transforms act on the whole `Sample`. Scaling and cropping are one step here: the window is cut out of
-the original first, so that only pixels that are kept are resized and recoloured.
+the original first, so that only pixels that are kept are resized and recoloured. Before it come SSD's two steps (Liu et
+al. 2016): a larger canvas around the picture, and a crop that overlaps its objects.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +14,18 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 from torchvision.transforms import v2
-from torchvision.tv_tensors import Image, Mask
+from torchvision.tv_tensors import BoundingBoxes, Image, Mask
 
 from smalti.containers import Sample, Size
+from smalti.data.boxes import as_boxes, objects_in, window_boxes, without_small
+from smalti.data.derive import sample_objects
 from smalti.labels import IGNORED
 from smalti.recipe import AugmentationRecipe
 
 OUTSIDE = {"semantic": IGNORED, "instance_ids": 0, "distances": 0, "distance_weights": 0}
 """The truths of a sample that are maps, and their value where no picture is."""
+LARGEST_CANVAS = 4.0
+"""Sides of the picture; PAPER: Liu et al. 2016."""
 Maps = Shaped[Tensor, "*leading _ _"]  # a picture or a label map of any size
 
 
@@ -33,7 +39,10 @@ class Augmentation:
             raise ValueError(f"augmentation.scale must be two numbers, 0 < low <= high, got {recipe.scale}")
         if recipe.scale_step is not None and recipe.scale_step <= 0:
             raise ValueError(f"augmentation.scale_step must be above 0, got {recipe.scale_step}")
+        if not 0 <= recipe.zoom_out <= 1:
+            raise ValueError(f"augmentation.zoom_out is a probability, 0 to 1, got {recipe.zoom_out}")
         self.recipe = recipe
+        self.object_crop = v2.RandomIoUCrop() if recipe.object_crop else None
         jitter = {"brightness": recipe.brightness, "contrast": recipe.contrast, "saturation": recipe.saturation,
                   "hue": recipe.hue}  # fmt: skip
         steps: list[Any] = [v2.ColorJitter(**jitter)] if any(jitter.values()) else []
@@ -45,13 +54,45 @@ class Augmentation:
 
     def __call__(self, sample: Sample, generator_seed: int) -> Sample:
         """A variation that is a function of the sample and the seed; the state of torch's generator is left alone."""
-        size = self.recipe.crop or sample.size
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(generator_seed)
+            if self.recipe.zoom_out and float(torch.rand(())) < self.recipe.zoom_out:
+                sample = _on_canvas(sample, self.recipe.zoom_out_label)
+            if self.object_crop is not None:
+                sample = _object_crop(sample, self.object_crop)
+            size = self.recipe.crop or sample.size
             sample = ScaledCrop(self.recipe.scale, size, self.recipe.scale_step)(sample)
             if self.appearance is not None:
                 sample = self.appearance(sample)
+            if sample.instances is not None:
+                sample = replace(sample, instances=without_small(sample.instances, 0.0))
             return _place(sample, size)
+
+
+def _on_canvas(sample: Sample, label: int) -> Sample:
+    """The picture at a random place of one up to four times as high and wide, of its mean colour (SSD's zoom-out).
+
+    # DIFFERS: torchvision's RandomZoomOut has one value for all masks; here classes become `label`, object ids 0.
+    """
+    factor = 1 + (LARGEST_CANVAS - 1) * float(torch.rand(()))
+    size = (round(factor * sample.size[0]), round(factor * sample.size[1]))
+    top, left = (int(torch.randint(all_ - own + 1, ())) for all_, own in zip(size, sample.size, strict=True))
+    picture = sample.image.as_subclass(Tensor)
+    canvas = picture.float().mean((1, 2)).round().to(picture.dtype)[:, None, None].repeat(1, *size)
+    canvas[:, top : top + sample.size[0], left : left + sample.size[1]] = picture
+    truths = _pasted_truths(sample, size, (top, left), OUTSIDE | {"semantic": label})
+    return replace(sample, image=Image(canvas), **truths)
+
+
+def _object_crop(sample: Sample, crop: v2.RandomIoUCrop) -> Sample:
+    """A crop that overlaps some object by a share that is drawn (SSD); pictures without annotated objects stay."""
+    objects = sample_objects(sample)
+    if objects is None:
+        return sample
+    boxes = as_boxes(objects.boxes, sample.size)
+    cropped: Sample = crop(replace(sample, instances=replace(objects, boxes=boxes)))
+    # Boxes that were read off the objects' pixels are read off what is left of them.
+    return cropped if sample.instances is not None else replace(cropped, instances=None)
 
 
 class ScaledCrop(v2.Transform):
@@ -79,6 +120,8 @@ class ScaledCrop(v2.Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Applies the drawn window to one tensor."""
+        if isinstance(inpt, BoundingBoxes):
+            return as_boxes(window_boxes(inpt, params["window"], params["to"]), params["to"])
         if not isinstance(inpt, Image | Mask):
             return inpt
         top, left, rows, columns = params["window"]
@@ -132,14 +175,21 @@ def paste_sample(sample: Sample, size: Size, corner: tuple[int, int]) -> Sample:
     if sample.size == tuple(size):
         return sample
     inside = Mask(torch.zeros(sample.size, dtype=torch.uint8)) if sample.padding is None else sample.padding
-    truths = {name: Mask(paste(getattr(sample, name), size, corner, fill))
-              for name, fill in OUTSIDE.items() if getattr(sample, name) is not None}  # fmt: skip
     return replace(
         sample,
         image=Image(paste(sample.image, size, corner, 0)),
-        padding=Mask(paste(inside, size, corner, 1)),
-        **truths,
+        **_pasted_truths(replace(sample, padding=inside), size, corner, OUTSIDE | {"padding": 1}),
     )
+
+
+def _pasted_truths(sample: Sample, size: Size, corner: tuple[int, int], outside: Mapping[str, int]) -> dict[str, Any]:
+    """What there is of maps, with these values around them, and of boxes, at a place of a larger canvas."""
+    maps = {name: (getattr(sample, name), fill) for name, fill in outside.items()}
+    truths: dict[str, Any] = {
+        name: None if own is None else Mask(paste(own, size, corner, fill)) for name, (own, fill) in maps.items()
+    }
+    top, left = corner
+    return truths | {"instances": objects_in(sample.instances, (-top, -left, *size), size)}
 
 
 def paste(maps: Maps, size: Size, corner: tuple[int, int], fill: int) -> Maps:

@@ -12,6 +12,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
-from smalti.containers import Sample
+from smalti.containers import Instances, Sample
+from smalti.data.boxes import as_boxes
 from smalti.data.contract import DataError, Dataset, View
 from smalti.files import replacing, write_text
 
 KEEP_FREE = 0.1
 """Share of the disk that caching leaves free."""
+OBJECTS = "instances."
+"""Before the names of a file's tensors that are of the annotated objects."""
 _LAYOUT = b"1"  # a change of the decoding or of the files' layout needs a new number
 
 
@@ -86,6 +90,8 @@ class CachedDataset(View):
         if not self._writing:
             return
         maps = {"image": sample.image, "semantic": sample.semantic, "instance_ids": sample.instance_ids}
+        if sample.instances is not None:
+            maps |= {f"{OBJECTS}{field.name}": getattr(sample.instances, field.name) for field in fields(Instances)}
         tensors = {k: m.as_subclass(Tensor).contiguous() for k, m in maps.items() if m is not None}
         try:
             with replacing(path) as part:
@@ -109,12 +115,17 @@ def _load(path: Path, name: str) -> Sample | None:
     except (OSError, SafetensorError, RuntimeError):  # not there yet, just deleted, or damaged: decoded again
         return None
     ids, semantic = tensors.get("instance_ids"), tensors.get("semantic")
-    return Sample(
+    sample = Sample(
         image=Image(tensors["image"]),
         semantic=None if semantic is None else Mask(semantic),
         instance_ids=None if ids is None else Mask(ids),
         name=name,
     )
+    objects = {key.removeprefix(OBJECTS): value for key, value in tensors.items() if key.startswith(OBJECTS)}
+    if not objects:
+        return sample
+    boxes = as_boxes(objects.pop("boxes"), sample.size)
+    return replace(sample, instances=Instances(boxes=boxes, **objects))
 
 
 def remembered(kind: str, key: str | None, compute: Callable[[], Any]) -> Any:

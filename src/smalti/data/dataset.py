@@ -166,4 +166,6 @@ class WithMirrorImages(View):
         flip = (transforms.horizontal_flip, transforms.vertical_flip)[view - 1]
         truth = {key: getattr(sample, key) for key in ("semantic", "instance_ids")}
         turned = {key: None if value is None else flip(value) for key, value in truth.items()}
+        if sample.instances is not None:
+            turned["instances"] = replace(sample.instances, boxes=flip(sample.instances.boxes))
         return replace(sample, image=flip(sample.image), name=self.sample_name(index), **turned)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.tv_tensors import Mask
 
 from smalti.containers import Instances, Sample, Size, Targets, stack_padding, stack_semantic
+from smalti.data.boxes import without_small
 from smalti.data.contract import Dataset, View
 from smalti.geometry.boxes import object_boxes, object_classes
 from smalti.geometry.distances import Norm, distance_weights, instance_distances
@@ -33,7 +34,7 @@ def derive_targets(samples: Sequence[Sample], needs: frozenset[str]) -> Targets:
         "distances": lambda: torch.stack([_floats(sample.distances, size) for sample in samples]),
         "distance_weights": lambda: torch.stack([_floats(sample.distance_weights, size) for sample in samples]),
         "distances_valid": lambda: torch.stack([_valid(sample) for sample in samples]),
-        "instances": lambda: tuple(_boxes(sample) for sample in samples),
+        "instances": lambda: tuple(sample_objects(sample) for sample in samples),
     }
     return Targets(**{name: rules[name]() for name in needs})
 
@@ -49,8 +50,10 @@ def _edges(sample: Sample) -> Tensor:
     return edges
 
 
-def _boxes(sample: Sample) -> Instances | None:
-    """What is visible of each object, as its box; of one that a crop left less than two pixels of, nothing."""
+def sample_objects(sample: Sample) -> Instances | None:
+    """The annotated objects, else what is visible of each as its box; not those of less than two pixels on a side."""
+    if sample.instances is not None:
+        return without_small(sample.instances, SMALLEST - 1e-3)
     if sample.instance_ids is None or sample.semantic is None:
         return None
     ids, classes = sample.instance_ids.numpy(), sample.semantic.numpy()

@@ -9,6 +9,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from smalti.containers import Frame, Sample, Size
 from smalti.data.augment import OUTSIDE, paste, paste_sample, resize_labels, resize_picture
+from smalti.data.boxes import objects_in
 from smalti.recipe import InputPolicy
 
 
@@ -33,7 +34,13 @@ def fit_sample(sample: Sample, policy: InputPolicy, stride: int) -> tuple[Sample
     truths: dict[str, Any] = {
         name: None if m is None else Mask(_resized(m, frame, is_labels=True)) for name, m in maps.items()
     }
-    return paste_sample(replace(sample, image=image, **truths), frame.padded, (0, 0)), frame
+    if frame.cropped:
+        window = _middle(sample.size, frame.resized)
+        objects = objects_in(sample.instances, window, window[2:])
+    else:
+        objects = objects_in(sample.instances, (0, 0, *sample.size), frame.resized)
+    fitted = replace(sample, image=image, instances=objects, **truths)
+    return paste_sample(fitted, frame.padded, (0, 0)), frame
 
 
 def frame_of(original: Size, policy: InputPolicy, stride: int) -> Frame:
@@ -60,5 +67,11 @@ def _resized(
 
 def _centre(maps: Tensor, size: Size) -> Tensor:
     """The middle of the maps; an axis that is shorter than `size` is kept whole."""
-    top, left = (max(0, int(own) - wanted) // 2 for own, wanted in zip(maps.shape[-2:], size, strict=True))
-    return maps[..., top : top + size[0], left : left + size[1]]
+    top, left, rows, columns = _middle((int(maps.shape[-2]), int(maps.shape[-1])), size)
+    return maps[..., top : top + rows, left : left + columns]
+
+
+def _middle(own: Size, wanted: Size) -> tuple[int, int, int, int]:
+    """(top, left, rows, columns) of it."""
+    top, left = (max(0, o - w) // 2 for o, w in zip(own, wanted, strict=True))
+    return top, left, min(own[0], wanted[0]), min(own[1], wanted[1])

@@ -42,7 +42,7 @@ class Measures:
         """Adds a picture with its truth."""
         self.pictures += 1
         self.objects.update(answer, sample)
-        if answer.semantic is not None:
+        if answer.semantic is not None and sample.semantic is not None:
             self._add_classes(answer, sample)
 
     def _add_classes(self, answer: Predictions, sample: Sample) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int32
 from torch import Tensor
 
@@ -46,8 +47,11 @@ class ObjectMeasures:
         self.seen: set[str] = set()
 
     def update(self, answer: Predictions, truth: Sample) -> None:
-        """Adds a picture that has classes."""
-        assert truth.semantic is not None
+        """Adds a picture; one without classes may have boxes."""
+        if answer.instances is not None and answer.instances.masks is None:
+            self._add_boxes(answer.instances, self.true_boxes(truth))
+        if truth.semantic is None:
+            return
         classes = truth.semantic.as_subclass(Tensor).numpy()
         ids = None if truth.instance_ids is None else truth.instance_ids.as_subclass(Tensor).numpy()
         if answer.edges is not None:
@@ -64,10 +68,7 @@ class ObjectMeasures:
             self.seen.add("distances")
             true = instance_distances(of_things, self.norm)
             self.distances.update(answer.distances.cpu().float().numpy(), true, of_things > 0)
-        if answer.instances is not None and answer.instances.masks is None:
-            self.seen.add("boxes")
-            self._add_boxes(answer.instances, classes, of_things)
-        elif answer.instances is not None and answer.semantic is not None:
+        if answer.instances is not None and answer.instances.masks is not None and answer.semantic is not None:
             self.seen.add("instances")
             self._add_objects(answer.semantic.cpu().numpy(), answer.instances, classes, of_things)
 
@@ -88,19 +89,22 @@ class ObjectMeasures:
         self.cityscapes.update(masks, labels, scores, true_classes=classes, true_ids=ids)
         self.panoptic.update((semantic, found.ids()), (classes, ids))
 
-    def _add_boxes(self, found: Instances, classes: np.ndarray, ids: np.ndarray) -> None:
-        assert found.scores is not None
-        boxes, labels, scores = (part.cpu().numpy() for part in (found.boxes, found.labels, found.scores))
-        true = object_boxes(ids)
-        true_classes = object_classes(ids, classes)
-        self.boxes.update(
-            boxes,
-            labels,
-            scores,
-            true_boxes=true.boxes[:, [1, 0, 3, 2]].astype(np.float32),
-            true_classes=true_classes,
-            excused=np.zeros(len(true_classes), bool),
-        )
+    def _add_boxes(self, found: Instances, true: Instances | None) -> None:
+        if true is None:
+            return
+        self.seen.add("boxes")
+        self.boxes.update(found, true)
+
+    def true_boxes(self, truth: Sample) -> Instances | None:
+        """The annotated objects of a sample, else what is visible of its things; None if it has none annotated."""
+        if truth.instances is not None:
+            return truth.instances
+        if truth.instance_ids is None or truth.semantic is None:
+            return None
+        classes = truth.semantic.as_subclass(Tensor).numpy()
+        ids = self._things(classes, truth.instance_ids.as_subclass(Tensor).numpy())
+        corners = object_boxes(ids).boxes[:, [1, 0, 3, 2]].astype(np.float32)
+        return Instances(boxes=torch.from_numpy(corners), labels=torch.from_numpy(object_classes(ids, classes)))
 
     def true_objects(self, truth: Sample) -> ObjectMap | None:
         """The things of a sample, numbered through; None if it has no objects annotated."""
@@ -132,18 +136,19 @@ class ObjectMeasures:
         if answer.instances is None:
             return []
         drawn = []
-        true = self.true_objects(truth)
         labels, classes = self.labels, answer.instances.labels.tolist()
         if answer.instances.masks is not None:
+            true = self.true_objects(truth)
             if true is not None:
                 drawn.append(
                     (f"true objects: {len(true.classes)}", draw_objects(picture, true.ids, true.classes, labels))
                 )
             ids = answer.instances.ids()
             return [*drawn, (f"objects found: {len(classes)}", draw_objects(picture, ids, classes, labels))]
-        if true is not None:
-            boxes = object_boxes(true.ids).boxes[:, [1, 0, 3, 2]].astype(np.float32)
-            drawn.append((f"true boxes: {len(true.classes)}", draw_boxes(picture, boxes, true.classes, labels)))
+        boxes = self.true_boxes(truth)
+        if boxes is not None:
+            corners = boxes.boxes.as_subclass(Tensor).numpy()
+            drawn.append((f"true boxes: {len(boxes)}", draw_boxes(picture, corners, boxes.labels.tolist(), labels)))
         scores = [] if answer.instances.scores is None else answer.instances.scores.tolist()
         found = draw_boxes(picture, answer.instances.boxes.cpu().numpy(), classes, labels, scores)
         return [*drawn, (f"boxes found of at least {100 * SURE:.0f} %: {sum(s >= SURE for s in scores)}", found)]

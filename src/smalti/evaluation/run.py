@@ -76,19 +76,24 @@ def evaluate_checkpoint(
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
                          f"the data has {', '.join(dataset.labels.names)}: they cannot be compared")  # fmt: skip
     measures = Measures(card.labels, getattr(card.recipe.config, "distance_norm", "instance"))
+    bare = 0
     for index in range(len(dataset)):
         sample = dataset.read(index)
-        if sample.semantic is not None:
+        bare += sample.semantic is None
+        if sample.semantic is not None or (sample.instances is not None and "instances" in predictor.model.needs):
             measures.update(predictor(sample.image.as_subclass(Tensor)), sample)
         if progress is not None:
             progress(index + 1, len(dataset))
     if not measures.pictures:
-        raise ValueError(f"{dataset.name} {dataset.split}: no picture has a mask, nothing to measure against")
+        raise ValueError(
+            f"{dataset.name} {dataset.split}: no picture has a mask"
+            f"{' or boxes' if 'instances' in predictor.model.needs else ''}, nothing to measure against"
+        )
     return Evaluation(
         metrics=measures.metrics(),
         protocol=_protocol(card, dataset, predictor, version)
         | _changed(changes)
-        | _bare(len(dataset) - measures.pictures),
+        | ({"pictures_without_mask": bare} if bare else {}),
         measures=measures,
         predictor=predictor,
         dataset=dataset,
@@ -131,10 +136,6 @@ def _protocol(card: Card, dataset: Dataset, predictor: Predictor, version: str) 
 
 def _changed(changes: Mapping[str, Any] | None) -> dict[str, str]:
     return {"changed_since_training": ", ".join(f"{k}={v}" for k, v in changes.items())} if changes else {}
-
-
-def _bare(pictures: int) -> dict[str, int]:
-    return {"pictures_without_mask_left_out": pictures} if pictures else {}
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, history: list[dict[str, float]], title: str) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from faster_coco_eval import COCOeval_faster
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float
 
+from smalti.containers import Instances
 from smalti.labels import LabelSet
 from smalti.metrics.instances import coco_evaluation
 
 Boxes = Float[np.ndarray, "objects 4"]
-Classes = Integer[np.ndarray, " objects"]
 OVERLAP = 0.5
 COCO_KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100", "ar_small",
              "ar_medium", "ar_large")  # fmt: skip
@@ -44,17 +44,12 @@ class BoxAP:
         self.truth: list[dict[str, Any]] = []
         self.found: list[dict[str, Any]] = []
 
-    def update(
-        self,
-        boxes: Boxes,
-        classes: Classes,
-        scores: Float[np.ndarray, " objects"],
-        *,
-        true_boxes: Float[np.ndarray, "true 4"],
-        true_classes: Integer[np.ndarray, " true"],
-        excused: Bool[np.ndarray, " true"],
-    ) -> None:
-        """Adds a picture; `excused` are difficult boxes and crowds."""
+    def update(self, found: Instances, true: Instances) -> None:
+        """Adds a picture: answers with scores, and what is to be found; `areas` of these are what COCO sorts by."""
+        assert found.scores is not None
+        boxes, scores = found.boxes.cpu().numpy(), found.scores.cpu().numpy()
+        true_boxes, excused = true.boxes.cpu().numpy(), true.excused().cpu().numpy()
+        classes, true_classes = found.labels.cpu().numpy(), true.labels.cpu().numpy()
         for k, own in self.classes.items():
             mine, theirs = classes == k, true_classes == k
             own.objects += int(np.count_nonzero(theirs & ~excused))
@@ -62,8 +57,9 @@ class BoxAP:
         picture = len(self.pictures) + 1
         far = np.concatenate([boxes, true_boxes, np.ones((1, 4))]).max(0)
         self.pictures.append({"id": picture, "width": int(far[2]), "height": int(far[3])})
-        for box, label, crowd in zip(true_boxes, true_classes, excused, strict=True):
-            self.truth.append({**_entry(box, int(label), picture), "id": len(self.truth) + 1, "iscrowd": int(crowd)})
+        for k, (box, label) in enumerate(zip(true_boxes, true_classes, strict=True)):
+            entry = {**_entry(box, int(label), picture), "id": len(self.truth) + 1, "iscrowd": int(excused[k])}
+            self.truth.append(entry if true.areas is None else {**entry, "area": float(true.areas[k])})
         for box, label, score in zip(boxes, classes, scores, strict=True):
             self.found.append({**_entry(box, int(label), picture), "score": float(score)})
 

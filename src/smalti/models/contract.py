@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped, UInt
 from torch import Tensor, nn
+from torchvision.ops import clip_boxes_to_image
 
 from smalti.containers import Frame, Outputs, Predictions, Targets
 from smalti.labels import LabelSet
@@ -135,3 +136,17 @@ def decode_semantic(
             )
         )
     return answers
+
+
+def to_picture(boxes: Float[Tensor, "boxes 4"], frame: Frame) -> Float[Tensor, "boxes 4"]:
+    """Corners in shares of the network's input as pixels of the picture, cut at its edges."""
+    height, width = frame.padded
+    pixels = boxes * boxes.new_tensor([width, height, width, height])
+    if frame.cropped:
+        down, right = ((o - r) // 2 for o, r in zip(frame.original, frame.resized, strict=True))
+        pixels = pixels + pixels.new_tensor([right, down, right, down])
+    else:
+        by_row, by_column = (o / r for o, r in zip(frame.original, frame.resized, strict=True))
+        pixels = pixels * pixels.new_tensor([by_column, by_row, by_column, by_row])
+    inside: Tensor = clip_boxes_to_image(pixels, frame.original)
+    return inside

@@ -125,7 +125,8 @@ def _check_objects(train: Dataset, write: Callable[[str], None]) -> None:
         raise ValueError('this network learns objects, and no class of the data is one of things: mark them with '
                          '"thing": true in labels.json, or train without these tasks (config.tasks)')  # fmt: skip
     looked = min(len(train), 50)
-    if not any(train.read(k).instance_ids is not None for k in range(looked)):
+    samples = (train.read(k) for k in range(looked))
+    if not any(sample.instance_ids is not None or sample.instances is not None for sample in samples):
         write(f"note: none of the first {looked} pictures has objects (instances/): what needs them is not learned")
 
 

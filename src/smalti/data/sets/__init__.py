@@ -5,6 +5,7 @@ from collections.abc import Callable
 from smalti.data.contract import Dataset
 from smalti.data.sets.camvid import Camvid
 from smalti.data.sets.cityscapes import Cityscapes
+from smalti.data.sets.coco import Coco
 from smalti.data.sets.folder import Folder
 from smalti.data.sets.kitti import Kitti
 from smalti.data.sets.sbd import Sbd
@@ -16,6 +17,7 @@ from smalti.data.sets.voc import Voc
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "camvid": Camvid,
     "cityscapes": Cityscapes,
+    "coco": Coco,
     "folder": Folder,
     "kitti": Kitti,
     "sbd": Sbd,

@@ -1,8 +1,9 @@
-"""PASCAL VOC, the segmentation task of 2007 and 2012, in the native layout of the VOCdevkit.
+"""PASCAL VOC, segmentation and detection of 2007 and 2012, in the native layout of the VOCdevkit.
 
 Everingham, Van Gool, Williams, Winn, Zisserman, "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from smalti.data.annotated import AnnotatedPicture, AnnotatedPictures, check_listed, read_list
@@ -11,8 +12,11 @@ from smalti.data.roots import NativeLayout, find_root
 from smalti.data.sets.sbd import SBD_LAYOUT, sbd_pictures
 from smalti.labels import IGNORED, VOC
 
-SPLITS = ("train", "val", "trainval", "test", "train_aug")
 LISTS = "ImageSets/Segmentation"
+MAIN = {f"main_{split}": split for split in ("train", "val", "trainval", "test")}
+"""The splits of detection, and their lists in ImageSets/Main."""
+SPLITS = ("train", "val", "trainval", "test", "train_aug", *MAIN, "trainval_0712")
+ANNOTATIONS = "Annotations"
 LAYOUT = NativeLayout(
     set="voc",
     folders=("VOCdevkit",),
@@ -22,11 +26,16 @@ LAYOUT = NativeLayout(
 
 
 class Voc(AnnotatedPictures):
-    """PASCAL VOC segmentation of 2012 or 2007, 21 classes; the rings around objects (255) are ignored.
+    """PASCAL VOC of 2012 or 2007, 21 classes: masks, whose rings around objects (255) are ignored, and boxes.
 
-    The splits are the lists in ImageSets/Segmentation (the masks of test are public for 2007 only). `train_aug` is the
-    train split of 2012 and all pictures of SBD (Hariharan et al. 2011) that are not in its val split: 10,582 pictures,
-    with VOC's own masks where both have one.
+    * `train`, `val`, `trainval` and `test` are the lists in ImageSets/Segmentation (the masks of test are public for
+      2007 only).
+    * `train_aug` is the train split of 2012 and all pictures of SBD (Hariharan et al. 2011) that are not in its val
+      split: 10,582 pictures, with VOC's own masks where both have one.
+    * `main_train`, … are the lists of detection, in ImageSets/Main; their pictures have a mask where there is one.
+    * `trainval_0712` is `main_trainval` of 2007 and `train_aug` of 2012, as IvaNet and BlitzNet train.
+
+    Boxes are those of Annotations/, where that folder is.
     """
 
     name = "voc"
@@ -43,38 +52,24 @@ class Voc(AnnotatedPictures):
         self.split = check_split(split, SPLITS, self.name)
         self.root = _of_year(find_root(root, LAYOUT), year)
         self.edition = self.root.name.removeprefix("VOC")
-        if split == "train_aug":
+        if split == "trainval_0712":
+            self.edition = "2007 and 2012"
+            older = _of_year(self.root.parent, 2007)
+            self.items = _listed(older, "main_trainval") + self._augmented(sbd)
+        elif split == "train_aug":
             self.items = self._augmented(sbd)
         else:
-            self.items = self._listed(split)
-
-    def _listed(self, split: str) -> list[AnnotatedPicture]:
-        listing = self.root / LISTS / f"{split}.txt"
-        items = [self._item(name.split()[0]) for name in read_list(listing)]
-        check_listed(items, listing, LAYOUT.how_to_get)
-        annotations = self.root / "Annotations"
-        if annotations.is_dir():  # not read for segmentation, but an incomplete copy is better known early
-            check_listed([annotations / f"{item.name}.xml" for item in items], listing, LAYOUT.how_to_get)
-        return items
-
-    def _item(self, name: str) -> AnnotatedPicture:
-        objects = self.root / "SegmentationObject"
-        return AnnotatedPicture(
-            name=name,
-            picture=self.root / "JPEGImages" / f"{name}.jpg",
-            mask=self.root / "SegmentationClass" / f"{name}.png",
-            instances=objects / f"{name}.png" if objects.is_dir() else None,
-            no_instance=(IGNORED,),
-        )
+            self.items = _listed(self.root, split)
 
     def _augmented(self, sbd: str | None) -> list[AnnotatedPicture]:
         if self.root.name != "VOC2012":
-            raise DataError(f"{self.root}: train_aug joins SBD with VOC2012, this is {self.root.name}: "
+            raise DataError(f"{self.root}: {self.split} joins SBD with VOC2012, this is {self.root.name}: "
                             "take the split train")  # fmt: skip
-        own = self._listed("train")
+        own = _listed(self.root, "train")
         taken = {item.name for item in own} | set(read_list(self.root / LISTS / "val.txt"))
         more = {item.name: item for split in ("train", "val") for item in sbd_pictures(self._sbd(sbd), split)}
-        return own + [item for name, item in sorted(more.items()) if name not in taken]
+        boxes = {path.stem: path for path in (self.root / ANNOTATIONS).glob("*.xml")}  # SBD has none of its own
+        return own + [replace(item, boxes=boxes.get(name)) for name, item in sorted(more.items()) if name not in taken]
 
     def _sbd(self, sbd: str | None) -> Path:
         near = self.root.parent.parent if sbd is None else Path(sbd).expanduser()
@@ -83,8 +78,30 @@ class Voc(AnnotatedPictures):
                 return find_root(place, SBD_LAYOUT)
             except DataError as error:
                 missing = error
-        raise DataError(f"the split train_aug joins VOC 2012 with SBD. {missing}, or as an option of voc: "
+        raise DataError(f"the split {self.split} joins VOC 2012 with SBD. {missing}, or as an option of voc: "
                         "--set data.options.sbd=FOLDER; or do without it: --set data.train=train")  # fmt: skip
+
+
+def _listed(folder: Path, split: str) -> list[AnnotatedPicture]:
+    """The pictures of a split of one year."""
+    detection = split in MAIN
+    listing = folder / "ImageSets/Main" / f"{MAIN[split]}.txt" if detection else folder / LISTS / f"{split}.txt"
+    items = [_item(folder, name.split()[0], mask_may_lack=detection) for name in read_list(listing)]
+    check_listed(items, listing, LAYOUT.how_to_get)
+    return items
+
+
+def _item(folder: Path, name: str, *, mask_may_lack: bool) -> AnnotatedPicture:
+    mask, objects = (folder / kind / f"{name}.png" for kind in ("SegmentationClass", "SegmentationObject"))
+    has_mask = not mask_may_lack or mask.is_file()
+    return AnnotatedPicture(
+        name=name,
+        picture=folder / "JPEGImages" / f"{name}.jpg",
+        mask=mask if has_mask else None,
+        instances=objects if has_mask and objects.parent.is_dir() else None,
+        boxes=folder / ANNOTATIONS / f"{name}.xml" if (folder / ANNOTATIONS).is_dir() else None,
+        no_instance=(IGNORED,),
+    )
 
 
 def _of_year(devkit: Path, year: int | None) -> Path:

@@ -95,3 +95,13 @@ def decode_boxes(
     centre = offsets[..., :2] * VARIANCES[0] * defaults[..., 2:] + defaults[..., :2]
     size = (offsets[..., 2:] * VARIANCES[1]).exp() * defaults[..., 2:]
     return corners(torch.cat([centre, size], -1))
+
+
+def inside_any(
+    boxes: Float[Tensor, "boxes 4"], regions: Float[Tensor, "regions 4"], share: float = 0.5
+) -> Bool[Tensor, " boxes"]:
+    """Boxes (corners) of which such a share or more lies in some region."""
+    low, high = torch.maximum(boxes[:, None, :2], regions[:, :2]), torch.minimum(boxes[:, None, 2:], regions[:, 2:])
+    inside = (high - low).clamp(min=0).prod(-1)
+    found: Tensor = (inside >= share * (boxes[:, 2:] - boxes[:, :2]).prod(-1)[:, None]).any(1)
+    return found

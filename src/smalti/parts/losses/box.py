@@ -14,7 +14,7 @@ def box_loss(
     offsets: Float[Tensor, "batch boxes 4"],
     classes: Int[Tensor, "batch boxes"],
     true_offsets: Float[Tensor, "batch boxes 4"],
-    known: Bool[Tensor, " batch"],
+    counted: Bool[Tensor, "batch boxes"],
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the classes, and smooth L1 of the offsets, both divided by the batch's boxes with an object.
 
@@ -26,15 +26,16 @@ def box_loss(
         offsets: As answered.
         classes: True class of each box, 0 = background.
         true_offsets: Read only where a box stands for an object.
-        known: Pictures whose objects are annotated; the others cost nothing.
+        counted: Boxes of which it is known what they stand for; the others, those of pictures without annotations
+            among them, cost nothing.
     """
     # UNCLEAR: normalised over the batch, as the sum in the paper's equation says; SSD's code does, BlitzNet's does not.
     logits = logits.float()
-    positive = (classes > 0) & known[:, None]
+    positive = (classes > 0) & counted
     count = positive.sum(1)
     total = count.sum().clamp(min=1)
     hardness = -F.log_softmax(logits.detach(), -1)[..., 0]
-    hardness = hardness.masked_fill((classes > 0) | ~known[:, None], -torch.inf)
+    hardness = hardness.masked_fill((classes > 0) | ~counted, -torch.inf)
     negative = _hardest(hardness, NEGATIVES * count)
     chosen = positive | negative
     surprise = F.cross_entropy(logits[chosen], classes[chosen], reduction="sum")

@@ -1,0 +1,180 @@
+"""COCO: boxes, painted classes, panoptic files and COCO-Stuff maps; what cannot be used is named."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pycocotools.coco import COCO
+
+from fake_datasets import COCO_OBJECTS, SIZE, coco_file, save, write_coco
+from smalti.data.contract import DataError
+from smalti.data.dataset import open_dataset
+from smalti.data.sets.coco import Coco
+from smalti.data.sets.coco_stuff import COCO_STUFF
+
+
+def rewrite(root, content, split="train"):
+    (root / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
+
+
+def test_objects_and_what_is_painted(tmp_path):
+    sample = Coco(write_coco(tmp_path)).read(0)
+    objects = sample.instances
+    assert objects.boxes.tolist() == [[2, 3, 12, 11], [6, 5, 16, 20], [30, 0, 32, 24]]
+    assert objects.labels.tolist() == [1, 3, 2]  # background is 0, and the gaps in COCO's numbers are closed
+    assert objects.crowd.tolist() == objects.excused().tolist() == [False, False, True]
+    assert objects.areas.tolist() == [42, 42, 42]
+    classes, ids = np.zeros(SIZE, int), np.zeros(SIZE, int)
+    classes[3:11, 2:12], ids[3:11, 2:12] = 1, 1
+    classes[5:20, 6:16], ids[5:20, 6:16] = 3, 2  # the later over the earlier
+    classes[:, 30:32] = 2  # a crowd has a class and no number
+    assert np.array_equal(sample.semantic.numpy(), classes)
+    assert np.array_equal(sample.instance_ids.numpy(), ids)
+
+
+def test_class_table_and_editions(tmp_path):
+    root = write_coco(tmp_path)
+    plain = Coco(root)
+    assert plain.labels.names == ("background", "person", "car", "toothbrush")
+    assert plain.labels.things == {"person", "car", "toothbrush"}
+    assert plain.edition == "2017 instances"
+    panoptic = open_dataset("coco", root=root, split="val", options={"semantic": "panoptic"})
+    assert panoptic.labels.names == ("person", "car", "toothbrush", "rug-merged")
+    assert panoptic.labels.things == {"person", "car", "toothbrush"}
+    assert panoptic.labels.colors[0] == (9, 8, 1)
+    keys = {Coco(root, semantic=kind).content_key(0) for kind in ("instances", "panoptic", "stuff")}
+    assert len(keys) == 3
+
+
+def test_panoptic_pictures(tmp_path):
+    sample = Coco(write_coco(tmp_path), semantic="panoptic").read(1)
+    classes, ids = np.full(SIZE, 255), np.zeros(SIZE, int)
+    classes[:4, :5], ids[:4, :5] = 0, 5 + 256
+    classes[4:7, :3] = 3
+    assert np.array_equal(sample.semantic.numpy(), classes)
+    assert np.array_equal(sample.instance_ids.numpy(), ids)
+    assert sample.instances.boxes.tolist() == [[0, 0, 5, 4]]  # stuff has no box
+    assert sample.instances.labels.tolist() == [0]
+
+
+def test_a_segment_that_is_not_listed_is_named(tmp_path):
+    root = write_coco(tmp_path)
+    path = root / "annotations" / "panoptic_train2017" / "000000000100.png"
+    save(path, np.full((*SIZE, 3), 9, np.uint8))
+    with pytest.raises(DataError, match=r"000000000100.png: has the segment 592137, which"):
+        Coco(root, semantic="panoptic").read(0)
+
+
+def test_stuff_maps_and_objects(tmp_path):
+    root = write_coco(tmp_path)
+    sample = Coco(root, semantic="stuff").read(0)
+    assert set(sample.semantic.unique().tolist()) == {0, 2, COCO_STUFF.names.index("banner"), 255}
+    assert [COCO_STUFF.names[k] for k in sample.instances.labels] == ["person", "toothbrush", "car"]
+    (root / "annotations").rename(tmp_path / "elsewhere")
+    bare = Coco(root, semantic="stuff").read(0)
+    assert (bare.instances, bare.instance_ids) == (None, None)
+    assert torch.equal(bare.semantic, sample.semantic)
+
+
+def test_the_table_of_stuff():
+    assert len(COCO_STUFF) == 171
+    assert len(COCO_STUFF.things) == 80
+    assert dict(zip(COCO_STUFF.names, COCO_STUFF.ids, strict=True))["wood"] == 181
+    assert dict(zip(COCO_STUFF.names, COCO_STUFF.ids, strict=True))["toothbrush"] == 89
+
+
+def test_pictures_without_objects(tmp_path):
+    root = write_coco(tmp_path)
+    rewrite(root, coco_file("train", []))
+    sample = Coco(root).read(0)
+    assert len(sample.instances) == 0
+    assert sample.semantic.max() == sample.instance_ids.max() == 0
+
+
+def test_five_hundred_objects(tmp_path):
+    root = write_coco(tmp_path)
+    rewrite(root, coco_file("train", COCO_OBJECTS[:1] * 500))
+    sample = Coco(root).read(0)
+    assert len(sample.instances) == 500
+    assert sample.instance_ids.max() == 500
+
+
+def changed(**change):
+    content = coco_file("train")
+    content["annotations"][1] |= change
+    return content
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (changed(image_id=7), "annotation 2 belongs to picture 7, which the file does not list"),
+        (changed(category_id=2), "annotation 2 has the category 2"),
+        (changed(id=1), "annotation 1 is there twice"),
+        (changed(bbox=[1, 2, 3]), r"annotation 2 needs a bbox of four numbers"),
+        (changed(bbox=[1, 2, -3, 4]), r"annotation 2 cannot be used: its box is inverted \(left 1, top 2, right -2"),
+        (changed(bbox=[30, 2, 9, 4]), r"annotation 2 .*outside the picture .*has 24 x 32"),
+        (changed(bbox=[1, float("nan"), 3, 4]), "annotation 2 .*a number that is none"),
+        (changed(segmentation=[[1, 2, 3, 4]]), "annotation 2 has a polygon of fewer than three points"),
+        (changed(segmentation={"size": [3, 3], "counts": [9]}), r"annotation 2 has run lengths for \[3, 3\] pixels"),
+        ({**coco_file("train"), "images": coco_file("train")["images"] * 2}, "image 100 is there twice"),
+        ({**coco_file("train"), "categories": [{"id": 1, "name": "a"}] * 2}, "category 1 is there twice"),
+        ({"images": [], "annotations": []}, 'it has no list "categories"'),
+        ([], 'it has no list "images"'),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_named(tmp_path, content, message):
+    root = write_coco(tmp_path)
+    rewrite(root, content)
+    with pytest.raises(DataError, match=rf"instances_train2017.json.*{message}"):
+        Coco(root)
+
+
+def test_boxes_without_area_are_left_out_and_said(tmp_path):
+    root = write_coco(tmp_path)
+    rewrite(root, changed(bbox=[1, 2, 0, 4]))
+    with pytest.warns(UserWarning, match="1 annotations have a box without area and are left out: 2"):
+        sample = Coco(root).read(0)
+    assert sample.instances.labels.tolist() == [1, 2]
+
+
+def test_missing_and_wrong_pictures_are_named(tmp_path):
+    root = write_coco(tmp_path)
+    save(root / "train2017" / "000000000101.jpg", np.zeros((5, 6, 3), np.uint8))
+    with pytest.raises(DataError, match=r"101.jpg: has 5 x 6 pixels .*annotations are for 24 x 32"):
+        Coco(root).read(1)
+    (root / "train2017" / "000000000100.jpg").unlink()
+    with pytest.raises(DataError, match=r"1 listed files are missing: .*000000000100.jpg"):
+        Coco(root)
+    (root / "annotations" / "instances_train2017.json").write_text("{")
+    with pytest.raises(DataError, match="cannot be read as JSON"):
+        Coco(root)
+
+
+@pytest.mark.real
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools with numpy 2
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_real_pictures_are_painted_as_pycocotools_does(real_data, split):
+    dataset = Coco(real_data / "COCO_tiny", split)
+    oracle = COCO(str(real_data / "COCO_tiny" / "annotations" / f"instances_{split}2017.json"))
+    assert len(dataset) == 50
+    counts = []
+    for k in range(len(dataset)):
+        sample = dataset.read(k)
+        entries = oracle.loadAnns(oracle.getAnnIds(int(sample.name)))
+        counts.append(len(entries))
+        classes = np.zeros(sample.size, int)
+        for entry in entries:
+            name = oracle.cats[entry["category_id"]]["name"]
+            classes[oracle.annToMask(entry) == 1] = dataset.labels.names.index(name)
+        assert np.array_equal(sample.semantic.numpy(), classes)
+        assert sample.instances.crowd.tolist() == [bool(entry["iscrowd"]) for entry in entries]
+    assert (sum(counts), counts.count(0)) == {"train": (470, 1), "val": (382, 2)}[split]
+
+
+@pytest.mark.real
+def test_real_stuff(real_data):
+    dataset = Coco(real_data / "COCOStuff_sample", "val", semantic="stuff")
+    assert len(dataset) == 8
+    assert all(len(dataset.read(k).semantic.unique()) >= 3 for k in range(8))
