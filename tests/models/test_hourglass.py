@@ -181,6 +181,51 @@ def test_only_the_surest_objects_are_kept():
     assert set(np.unique(found.ids).tolist()) == {0, 1, 2}
 
 
+def dumbbells():
+    """Two of them, one below the other: discs of 15 pixels with a waist of 5, which parts their seeds."""
+    ids = np.zeros((48, 50), np.int32)
+    rows, columns = np.mgrid[:48, :50]
+    for k, middle in enumerate((11, 35)):
+        for centre in (10, 38):
+            ids[(rows - middle) ** 2 + (columns - centre) ** 2 <= 64] = k + 1
+        ids[middle - 2 : middle + 3, 10:38] = k + 1
+    return ids, instance_distances(ids)
+
+
+def test_parts_of_an_object_are_joined_where_no_edge_is_between_them():
+    ids, distances = dumbbells()
+    classes = (ids > 0).astype(np.uint8)
+    none = np.zeros(ids.shape, np.float32)
+    across = none.copy()
+    across[:24, 23:25] = 1.0  # through the upper one's waist
+    one = {1: "thing"}
+    assert len(group_objects(classes, one, distances, edges=none).labels) == 4
+    joined = Grouping(join_below=0.5)
+    both = group_objects(classes, one, distances, edges=none, rules=joined)
+    assert np.array_equal(both.ids, ids)
+    assert both.labels == [1, 1]
+    scores = group_objects(classes, one, distances, edges=none, confidence=none + 0.5, rules=joined).scores
+    assert scores == pytest.approx([0.5 * distances[(ids == k) & (distances > 0.5)].mean() for k in (1, 2)], rel=1e-5)
+    parted = group_objects(classes, one, distances, edges=across, rules=joined)
+    assert len(parted.labels) == 3
+    assert len(np.unique(parted.ids[ids == 2])) == 1
+    assert len(np.unique(parted.ids[ids == 1])) == 2
+    assert len(group_objects(classes, one, distances, rules=joined).labels) == 4  # where edges are not known
+    classes[:, :24] *= 2
+    assert len(group_objects(classes, {1: "a", 2: "b"}, distances, edges=none, rules=joined).labels) == 4
+
+
+def test_doubtful_objects_are_none():
+    ids, distances = dumbbells()
+    classes, confidence = (ids > 0).astype(np.uint8), np.where(ids == 1, 0.55, 0.9)
+    rules = Grouping(join_below=0.5, least_confidence=0.6)
+    found = group_objects(
+        classes, {1: "thing"}, distances, edges=np.zeros_like(distances), confidence=confidence, rules=rules
+    )
+    assert np.array_equal(found.ids > 0, ids == 2)
+    assert len(found.labels) == len(found.scores) == 1
+
+
 def test_h9_alone_or_in_a_batch():
     model = create_model("hourglass", classes=3, encoder="vgg11_bn").eval()
     x = pictures(3, 3, 37, 53)

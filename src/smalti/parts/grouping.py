@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Int32, UInt8
 from scipy.ndimage import find_objects
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from skimage.measure import label as label_components
 from skimage.segmentation import watershed
 
@@ -29,6 +31,11 @@ class Grouping:
     """For some classes by name (Bai and Urtasun 2017)."""
     region_area: int = 100
     """A region without a seed is an object of its own from this size on."""
+    join_below: float | None = None
+    """Neighbours of one class are one object if the probability of an edge, averaged along their border, is below this:
+    a thin waist makes two seeds of an object. None = never, as spec 1.7 has it."""
+    least_confidence: float = 0.0
+    """An object whose class is less probable than this, averaged over its pixels, is none; they keep the class."""
     most: int = 256
     """Objects of a picture, the surest: an untrained network finds thousands, and each has a mask."""
 
@@ -69,15 +76,22 @@ def group_objects(
         least[1 + label] = rules.seed_area_of.get(name, rules.seed_area)
     markers, labels = _components(seeds, 2, least)
     found = _grow(region, markers, distances, None if edges is None else edges >= rules.seed_edge)
+    if edges is not None and rules.join_below is not None and len(labels) > 1:
+        numbers = _joined(found, labels, edges, rules.join_below)
+        found, markers = numbers[found], numbers[markers]
+        labels = labels[np.unique(numbers[1:], return_index=True)[1]]
     rest, more = _components(region * (found == 0), 2, np.full(256, rules.region_area))
     scores = np.concatenate([_means(distances, markers, len(labels)), _means(distances, rest, len(more))])
     if len(more):
         found = np.where(rest > 0, rest + len(labels), found)
-    if confidence is not None:
-        scores = scores * _means(confidence, found, len(scores))
     numbers = np.concatenate([labels, more]).astype(int) - 1
-    if len(numbers) > rules.most:
-        kept = np.sort(np.argsort(-scores, kind="stable")[: rules.most])
+    kept = np.arange(len(numbers))
+    if confidence is not None:
+        sure = _means(confidence, found, len(scores))
+        scores, kept = scores * sure, kept[sure >= rules.least_confidence]
+    if len(kept) > rules.most:
+        kept = np.sort(kept[np.argsort(-scores[kept], kind="stable")[: rules.most]])
+    if len(kept) < len(numbers):
         table = np.zeros(len(numbers) + 1, np.int32)
         table[1 + kept] = np.arange(1, len(kept) + 1)
         found, numbers, scores = table[found], numbers[kept], scores[kept]
@@ -132,6 +146,27 @@ def _grow(region: Mask, markers: Numbers, distances: Map, barriers: Bool[np.ndar
             own_barriers = None if barriers is None else barriers[window]
             found[window] += _flood(own, markers[window] * own, distances[window], own_barriers)
     return found
+
+
+def _joined(ids: Numbers, labels: np.ndarray, edges: Map, limit: float) -> Int32[np.ndarray, " objects"]:
+    """A new number for each old one (and for 0): that of the object that it is part of, counted from 1."""
+    count = len(labels) + 1
+    pairs, edge = [], []
+    for near, far in ((np.s_[:-1], np.s_[1:]), (np.s_[:, :-1], np.s_[:, 1:])):
+        one, other = ids[near], ids[far]
+        border = (one != other) & (one > 0) & (other > 0)
+        one, other = one[border], other[border]
+        pairs.append(np.minimum(one, other).astype(np.int64) * count + np.maximum(one, other))
+        edge.append(np.maximum(edges[near][border], edges[far][border]))
+    borders, places, lengths = np.unique(np.concatenate(pairs), return_inverse=True, return_counts=True)
+    weak = borders[np.bincount(places, np.concatenate(edge), len(borders)) < limit * lengths]
+    one, other = np.divmod(weak, count)
+    alike = labels[one - 1] == labels[other - 1]
+    links = coo_array((np.ones(int(alike.sum())), (one[alike], other[alike])), shape=(count, count))
+    _, groups = connected_components(links, directed=False)
+    first = np.unique(groups, return_index=True)[1]
+    by_first_member: np.ndarray = first.argsort().argsort().astype(np.int32)  # 0 is alone in the first group
+    return by_first_member[groups]
 
 
 def _flood(
