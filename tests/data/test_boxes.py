@@ -71,6 +71,17 @@ def test_scale_crop_and_flips_keep_boxes_on_masks(seed):
     assert_aligned(Augmentation(recipe)(blocks(), seed), 1.0)  # a pixel of the picture is up to 1.6
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_stretching_before_the_colours_changes_nothing_else(seed):
+    recipe = replace(SSD, hue=0.0)
+    early, _ = fit_sample(Augmentation(recipe, (30, 44))(blocks(), seed), InputPolicy(), 1)
+    late, _ = fit_sample(Augmentation(recipe)(blocks(), seed), InputPolicy(fit="stretch", size=(30, 44)), 1)
+    assert early.size == (30, 44)
+    for name in ("image", "semantic", "instance_ids"):
+        torch.testing.assert_close(getattr(early, name), getattr(late, name), atol=1 if name == "image" else 0, rtol=0)
+    torch.testing.assert_close(early.instances.boxes, late.instances.boxes)
+
+
 def test_all_kinds_of_ssd_augmentation_occur():
     sizes = [Augmentation(SSD)(blocks(), seed).size for seed in range(60)]
     assert any(height > 40 and width > 60 for height, width in sizes)  # zoomed out

@@ -32,8 +32,11 @@ Maps = Shaped[Tensor, "*leading _ _"]  # a picture or a label map of any size
 class Augmentation:
     """Varies a sample as the recipe says; picklable."""
 
-    def __init__(self, recipe: AugmentationRecipe) -> None:
-        """Raises ValueError if the scale is not a range of positive numbers, or torchvision refuses a value."""
+    def __init__(self, recipe: AugmentationRecipe, stretch: Size | None = None) -> None:
+        """`stretch`: the network's size, where every picture is brought to it: colours are then varied there.
+
+        Raises ValueError if the scale is not a range of positive numbers, or torchvision refuses a value.
+        """
         low, high = recipe.scale
         if not 0 < low <= high:
             raise ValueError(f"augmentation.scale must be two numbers, 0 < low <= high, got {recipe.scale}")
@@ -42,6 +45,7 @@ class Augmentation:
         if not 0 <= recipe.zoom_out <= 1:
             raise ValueError(f"augmentation.zoom_out is a probability, 0 to 1, got {recipe.zoom_out}")
         self.recipe = recipe
+        self.stretch = None if stretch is None else Stretch(stretch)
         self.object_crop = v2.RandomIoUCrop() if recipe.object_crop else None
         jitter = {"brightness": recipe.brightness, "contrast": recipe.contrast, "saturation": recipe.saturation,
                   "hue": recipe.hue}  # fmt: skip
@@ -62,6 +66,8 @@ class Augmentation:
                 sample = _object_crop(sample, self.object_crop)
             size = self.recipe.crop or sample.size
             sample = ScaledCrop(self.recipe.scale, size, self.recipe.scale_step)(sample)
+            if self.stretch is not None and sample.size == tuple(size):
+                sample, size = self.stretch(sample), self.stretch.size
             if self.appearance is not None:
                 sample = self.appearance(sample)
             if sample.instances is not None:
@@ -130,6 +136,18 @@ class ScaledCrop(v2.Transform):
             resize_picture(window, params["to"]) if isinstance(inpt, Image) else resize_labels(window, params["to"])
         )
         return type(inpt)(resized)
+
+
+class Stretch(ScaledCrop):
+    """The whole sample, at `size`."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__((1.0, 1.0), size)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """See `ScaledCrop`; nothing is drawn."""
+        image = next(value for value in flat_inputs if isinstance(value, Image))
+        return {"window": (0, 0, int(image.shape[-2]), int(image.shape[-1])), "to": self.size}
 
 
 def _window(length: int, wanted: int, factor: float) -> tuple[int, int, int]:

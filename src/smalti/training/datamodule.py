@@ -143,7 +143,8 @@ class DataModule(lightning.LightningDataModule):
         if self.trainer:
             # Workers read ahead before Lightning says which epoch a continued run is in.
             sampler.set_epoch(self.trainer.global_step // self.steps_per_epoch)
-        views = TrainingSet(self.train, Augmentation(self.recipe.augmentation), training.seed)
+        stretch = self.recipe.input.size if self.recipe.input.fit == "stretch" else None
+        views = TrainingSet(self.train, Augmentation(self.recipe.augmentation, stretch), training.seed)
         return DataLoader(
             views,
             batch_size=max(training.batch // ranks, 1),
