@@ -96,3 +96,15 @@ def test_a_field_of_an_absent_part_brings_it_with_its_defaults():
         override(find_recipe("sis_cnn.camvid"), {"config.semantic_loss.boundary.sigm": "1"})
     with pytest.raises(ValueError, match="is below a single value"):
         override(find_recipe("sis_cnn.camvid"), {"training.ema.decay": "1"})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_changes_that_need_each_other_come_in_any_order(order):
+    changes = [("input.fit", "stretch"), ("input.size", "300,300")][::order]
+    recipe = override(find_recipe("ivanet.scenes"), dict(changes))
+    assert recipe.input == InputPolicy(fit="stretch", size=(300, 300))
+
+
+def test_no_changes():
+    recipe = find_recipe("ivanet.scenes")
+    assert override(recipe, {}) == recipe

@@ -5,7 +5,7 @@ import difflib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
@@ -17,30 +17,37 @@ def override(recipe: T, changes: Mapping[str, Any]) -> T:
     Raises:
         ValueError: For a key that does not exist (names the nearest one) or a value that does not fit the field.
     """
-    for key, value in changes.items():
-        recipe = _replaced(recipe, key.split("."), value, key)
-    return recipe
+    if not changes:
+        return recipe
+    found: T = _replaced(recipe, [(key.split("."), value, key) for key, value in changes.items()])
+    return found
 
 
-def _replaced(part: Any, path: list[str], value: Any, key: str) -> Any:
+def _replaced(part: Any, changes: Sequence[tuple[list[str], Any, str]]) -> Any:
+    """All at once, because a part may refuse one change without the other."""
     if isinstance(part, Mapping):  # the options of a data set: it checks them itself
-        return {**part, path[0]: _literal(value)}
+        return {**part, **{path[0]: _literal(value) for path, value, _ in changes}}
+    first = changes[0][2]
     if not dataclasses.is_dataclass(part) or isinstance(part, type):
-        raise ValueError(f'unknown key "{key}": "{path[0]}" is below a single value')
+        raise ValueError(f'unknown key "{first}": "{changes[0][0][0]}" is below a single value')
     hints = typing.get_type_hints(type(part))
-    if path[0] not in hints:
-        raise ValueError(f'unknown key "{key}": {nearest(path[0], sorted(hints))}')
-    old = getattr(part, path[0])
-    if len(path) > 1:
+    new: dict[str, Any] = {}
+    for path, value, key in changes:
+        if path[0] not in hints:
+            raise ValueError(f'unknown key "{key}": {nearest(path[0], sorted(hints))}')
+        if len(path) == 1:
+            try:
+                new[path[0]] = parse(value, hints[path[0]])
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{key}={value}: {error}") from None
+    below = [change for change in changes if len(change[0]) > 1]
+    for name in dict.fromkeys(path[0] for path, _, _ in below):
+        old = new.get(name, getattr(part, name))
         if old is None:  # an absent part comes into being with its defaults
-            kinds: tuple[Any, ...] = typing.get_args(hints[path[0]])
+            kinds: tuple[Any, ...] = typing.get_args(hints[name])
             old = next((kind() for kind in kinds if isinstance(kind, type) and dataclasses.is_dataclass(kind)), None)
-        return dataclasses.replace(part, **{path[0]: _replaced(old, path[1:], value, key)})
-    try:
-        new = parse(value, hints[path[0]])
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{key}={value}: {error}") from None
-    return dataclasses.replace(part, **{path[0]: new})
+        new[name] = _replaced(old, [(path[1:], value, key) for path, value, key in below if path[0] == name])
+    return dataclasses.replace(part, **new)
 
 
 def nearest(word: str, known: list[str]) -> str:

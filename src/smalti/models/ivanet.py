@@ -322,7 +322,7 @@ def coco_300() -> Recipe:
 
 
 def scenes() -> Recipe:
-    """Procedural street scenes on two cores: boxes and classes from one network. Not measured yet."""
+    """Procedural street scenes on two cores: boxes and classes from one network."""
     return Recipe(
         name="ivanet.scenes",
         model="ivanet",
@@ -331,7 +331,7 @@ def scenes() -> Recipe:
         weights="imagenet",
         augmentation=AugmentationRecipe(scale=(0.75, 1.5), brightness=0.3, contrast=0.3, saturation=0.3),
         training=TrainingRecipe(
-            epochs=4, batch=8, learning_rate=1e-3, encoder_learning_rate=5e-4, warmup=100, clip=5.0, ema=0.99,
+            epochs=4, batch=4, learning_rate=1e-3, encoder_learning_rate=5e-4, warmup=200, clip=5.0, ema=0.995,
             validate_every=2,
         ),
     )  # fmt: skip
