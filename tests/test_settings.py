@@ -32,6 +32,7 @@ def test_a_recipe_survives_json(name):
         ("config.semantic_loss.class_weights", "median_frequency", "median_frequency"),
         ("config.semantic_loss.dice", "0.5", 0.5),
         ("config.output_stride", "8", 8),
+        ("augmentation.crop", "96 x 128", (96, 128)),
         ("weights", "none", None),
         ("weights", "imagenet", "imagenet"),
         ("data.options.length", "12", 12),
@@ -103,6 +104,13 @@ def test_changes_that_need_each_other_come_in_any_order(order):
     changes = [("input.fit", "stretch"), ("input.size", "300,300")][::order]
     recipe = override(find_recipe("ivanet.scenes"), dict(changes))
     assert recipe.input == InputPolicy(fit="stretch", size=(300, 300))
+
+
+@pytest.mark.parametrize("text", ["boxes", "boxes,", "(boxes)"])
+def test_words_with_an_x_are_words(text):
+    assert override(find_recipe("ivanet.scenes"), {"config.tasks": text}).config.tasks == ("boxes",)
+    both = override(find_recipe("ivanet.scenes"), {"config.tasks": "boxes,semantic"})
+    assert both.config.tasks == ("boxes", "semantic")
 
 
 def test_no_changes():

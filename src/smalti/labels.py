@@ -88,6 +88,11 @@ class LabelSet:
         table[: len(self)] = [name in self.things for name in self.names]
         return table
 
+    @property
+    def background(self) -> int:
+        """The id of the class named "background"; where there is none, what is no class is ignored."""
+        return self.names.index("background") if "background" in self.names else IGNORED
+
     def palette(self) -> UInt8[np.ndarray, "values rgb"]:
         """Colours by label id for all 256 values of an index picture; ignored and unused ones are black."""
         table = np.zeros((256, 3), np.uint8)

@@ -55,9 +55,8 @@ class AugmentationRecipe:
     saturation: float = 0.0
     hue: float = 0.0
     zoom_out: float = 0.0
-    """Probability that the picture is first put on a canvas of its mean colour, up to four times as long (SSD)."""
-    zoom_out_label: int = 255
-    """Class of the canvas, where the picture has classes: 0 where that is the background, 255 = ignored."""
+    """Probability that the picture is first put on a canvas of its mean colour, up to four times as long (SSD). The
+    canvas is of the class named "background", where there is one, else ignored."""
     object_crop: bool = False
     """Then it is cut at random so that an object is overlapped by a share that is drawn (SSD)."""
     offline_flips: bool = False

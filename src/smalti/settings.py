@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -115,7 +116,8 @@ def _parse_union(value: Any, arguments: tuple[Any, ...]) -> Any:
 
 def _parse_tuple(value: Any, arguments: tuple[Any, ...]) -> Any:
     if isinstance(value, str):
-        value = [v.strip() for v in value.strip("()[]").replace("x", ",").split(",") if v.strip()]
+        sizes = re.sub(r"(?<=\d)\s*x\s*(?=\d)", ",", value.strip("()[]"))  # 192x256
+        value = [v.strip() for v in sizes.split(",") if v.strip()]
     if not isinstance(value, list | tuple):
         raise ValueError(f"must be a list of values, got {value!r}")
     if len(arguments) == 2 and arguments[1] is Ellipsis:

@@ -18,11 +18,13 @@ from smalti.data.contract import DataError
 from smalti.data.dataset import WithMirrorImages
 from smalti.data.derive import derive_targets, sample_objects
 from smalti.data.fit import fit_sample
+from smalti.data.sets.coco_stuff import COCO_STUFF
 from smalti.data.sets.scenes import Scenes
 from smalti.data.sets.voc import Voc
+from smalti.labels import CAMVID, VOC
 from smalti.recipe import AugmentationRecipe, InputPolicy
 
-SSD = AugmentationRecipe(zoom_out=0.5, zoom_out_label=255, object_crop=True, hue=0.07)
+SSD = AugmentationRecipe(zoom_out=0.5, object_crop=True, hue=0.07)
 
 
 def blocks(size=(40, 60)):
@@ -90,9 +92,9 @@ def test_all_kinds_of_ssd_augmentation_occur():
 
 
 def test_the_canvas_is_of_the_mean_colour_and_of_its_label():
-    recipe = AugmentationRecipe(zoom_out=1.0, zoom_out_label=7, flip_horizontal=0.0)
+    recipe = AugmentationRecipe(zoom_out=1.0, flip_horizontal=0.0)
     sample = blocks()
-    found = Augmentation(recipe)(sample, 3)
+    found = Augmentation(recipe, background=7)(sample, 3)
     assert found.size[0] / 40 == pytest.approx(found.size[1] / 60, abs=0.05)
     outside = found.semantic.as_subclass(Tensor) == 7
     assert outside.sum() == found.size[0] * found.size[1] - 40 * 60
@@ -117,6 +119,26 @@ def test_scenes_stay_aligned(seed):
         inside = (visible.boxes[:, :2] >= box[:2] - 1e-3) & (visible.boxes[:, 2:] <= box[2:] + 1e-3)
         assert (inside.all(1) & (visible.labels == label)).any()
     assert torch.equal(ids > 0, (ids > 0) & (classes != 255))
+
+
+def test_the_background_is_a_class_of_that_name():
+    assert VOC.background == 0
+    assert COCO_STUFF.background == CAMVID.background == 255  # class 0 is a person, and the sky
+
+
+def test_things_without_a_number_are_a_crowd():
+    """Neither learned nor background; numbers on what is no thing are no objects."""
+    sample = replace(blocks(), instances=None)
+    ids = sample.instance_ids.as_subclass(Tensor).clone()
+    ids[ids == 2], ids[0, 0] = 0, 9
+    sample = replace(sample, instance_ids=Mask(ids))
+    is_thing = np.isin(np.arange(256), [1, 2])
+    found = sample_objects(sample, is_thing)
+    assert found.boxes.tolist() == [[6, 4, 26, 20], [30, 10, 54, 36]]
+    assert (found.labels.tolist(), found.crowd.tolist()) == ([1, 2], [False, True])
+    (learned,) = derive_targets([sample], frozenset({"instances"}), is_thing).instances
+    assert learned.crowd.tolist() == [False, True]
+    assert sample_objects(replace(sample, instance_ids=None), is_thing) is None
 
 
 def test_objects_known_by_pixels_alone_stay_so():
@@ -183,6 +205,7 @@ def test_vocs_corners_are_pixels_counted_from_one(tmp_path):
         (voc_xml([("person", (1, "x", 40, 5), 0)]), "needs a bndbox with the numbers"),
         ("<annotation><object></object></annotation>", r"object 1 \(without a name\)"),
         ("<annotation>", "cannot be read as XML"),
+        ("<annotation><size><width>32</width><height>99</height></size></annotation>", "is for a picture of 99 x 32"),
     ],
 )
 def test_bad_xml_is_named(tmp_path, text, message):
@@ -223,12 +246,15 @@ def test_2007_and_2012_together(tmp_path):
     assert names == ["2007_000005", "2007_000001", "2007_000002", "2008_000001", "2008_000002", "2008_000003"]
     assert len(joined.read(3).instances) == 1  # SBD's pictures have VOC's boxes, where there are some
     assert joined.read(4).instances is None
+    old, new = joined.read(0), joined.read(1)  # of 2007 the boxes alone: some of its pictures are 2012's val
+    assert (old.semantic, old.instance_ids) == (None, None)
+    assert new.semantic is not None
 
 
 @pytest.mark.parametrize(
     ("corners", "problem"),
     [((0, 0, 5, 5), None), ((-0.5, 0, 10.9, 8), None), ((3, 3, 3, 5), "no area"), ((3, 3, 2, 5), "inverted"),
-     ((3, -2, 5, 5), "outside"), ((3, 3, float("inf"), 5), "none")],
+     ((3, -2, 5, 5), "outside"), ((10, 3, 10.5, 5), "outside"), ((3, 3, float("inf"), 5), "none")],
 )  # fmt: skip
 def test_what_is_wrong(corners, problem):
     found = what_is_wrong(corners, (8, 10))

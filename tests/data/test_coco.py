@@ -1,17 +1,21 @@
 """COCO: boxes, painted classes, panoptic files and COCO-Stuff maps; what cannot be used is named."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from fake_datasets import COCO_OBJECTS, SIZE, coco_file, save, write_coco
+from smalti.containers import Predictions
 from smalti.data.contract import DataError
 from smalti.data.dataset import open_dataset
 from smalti.data.sets.coco import Coco
 from smalti.data.sets.coco_stuff import COCO_STUFF
+from smalti.predict.writers import Boxes
 
 
 def rewrite(root, content, split="train"):
@@ -80,8 +84,8 @@ def test_stuff_maps_and_objects(tmp_path):
 def test_the_table_of_stuff():
     assert len(COCO_STUFF) == 171
     assert len(COCO_STUFF.things) == 80
-    assert dict(zip(COCO_STUFF.names, COCO_STUFF.ids, strict=True))["wood"] == 181
-    assert dict(zip(COCO_STUFF.names, COCO_STUFF.ids, strict=True))["toothbrush"] == 89
+    assert dict(zip(COCO_STUFF.names, COCO_STUFF.ids, strict=True))["wood"] == 182
+    assert dict(zip(COCO_STUFF.names, COCO_STUFF.ids, strict=True))["toothbrush"] == 90
 
 
 def test_pictures_without_objects(tmp_path):
@@ -115,7 +119,18 @@ def changed(**change):
         (changed(bbox=[1, 2, 3]), r"annotation 2 needs a bbox of four numbers"),
         (changed(bbox=[1, 2, -3, 4]), r"annotation 2 cannot be used: its box is inverted \(left 1, top 2, right -2"),
         (changed(bbox=[30, 2, 9, 4]), r"annotation 2 .*outside the picture .*has 24 x 32"),
-        (changed(bbox=[1, float("nan"), 3, 4]), "annotation 2 .*a number that is none"),
+        (changed(bbox=[1, float("nan"), 3, 4]), "annotation 2 needs a bbox of four numbers"),
+        (changed(segmentation=[[5, 5, float("nan"), 5, 9, 9]]), "annotation 2 has a polygon .* that is no number"),
+        (changed(segmentation=[[5, 5, 1e9, 5, 9, 9]]), "annotation 2 has a polygon .* far outside the picture"),
+        (changed(segmentation=[1, 2, 3, 4, 5, 6]), "annotation 2 has a segmentation that is neither"),
+        (changed(segmentation={"size": [24, 32], "counts": [9]}), "annotation 2 has run lengths for"),
+        (changed(segmentation={"size": [24, 32], "counts": [-9, 777]}), "annotation 2 .* neither text nor"),
+        (changed(area=float("nan")), "annotation 2 needs an area that is a number"),
+        (changed(iscrowd="0"), "annotation 2 needs .* an iscrowd of 0 or 1"),
+        (changed(category_id=[1]), r"annotation 2 has the category \[1\]"),
+        (changed(id=None), 'entry 1 of "annotations" needs a proper "id", has None'),
+        ({**coco_file("train"), "images": [{"id": 1, "height": None, "width": 3, "file_name": "a"}]},
+         'entry 0 of "images" needs a proper "height"'),
         (changed(segmentation=[[1, 2, 3, 4]]), "annotation 2 has a polygon of fewer than three points"),
         (changed(segmentation={"size": [3, 3], "counts": [9]}), r"annotation 2 has run lengths for \[3, 3\] pixels"),
         ({**coco_file("train"), "images": coco_file("train")["images"] * 2}, "image 100 is there twice"),
@@ -128,6 +143,70 @@ def test_what_cannot_be_used_is_named(tmp_path, content, message):
     root = write_coco(tmp_path)
     rewrite(root, content)
     with pytest.raises(DataError, match=rf"instances_train2017.json.*{message}"):
+        Coco(root)
+
+
+@pytest.mark.parametrize(
+    ("segment", "message"),
+    [({"bbox": [1, 2, float("nan"), 4]}, "needs a bbox of four numbers"), ({"category_id": 77}, "has the category 77"),
+     ({"id": 7}, "has the segment 7: "), ({"bbox": None}, "needs a bbox")],
+)  # fmt: skip
+def test_panoptic_segments_are_checked(tmp_path, segment, message):
+    root = write_coco(tmp_path)
+    path = root / "annotations" / "panoptic_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][1]["segments_info"][0] |= segment
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=rf"panoptic_train2017.json: picture 101: .*{message}"):
+        Coco(root, semantic="panoptic")
+
+
+def test_objects_without_masks_leave_their_boxes_unknown(tmp_path):
+    """Many detection sets have boxes only: what is in them is not background."""
+    root = write_coco(tmp_path)
+    rewrite(root, changed(segmentation=[]))
+    classes = Coco(root).read(0).semantic.as_subclass(torch.Tensor)
+    assert (classes[12:20, 6:16] == 255).all()
+    assert (classes[3:11, 2:12] == 1).all()
+    assert (classes[12:, :6] == 0).all()
+
+
+def test_masks_that_cannot_be_read_are_named(tmp_path):
+    root = write_coco(tmp_path)
+    rewrite(root, changed(segmentation={"size": list(SIZE), "counts": "é"}))
+    with pytest.raises(DataError, match=r"000000000100.jpg: a mask among its annotations cannot be read"):
+        Coco(root).read(0)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
+def test_perfect_answers_are_perfect_to_pycocotools(tmp_path):
+    """With COCO's numbers of pictures and of classes, which have gaps."""
+    dataset = Coco(write_coco(tmp_path))
+    writer = Boxes(tmp_path)
+    for k in range(len(dataset)):
+        sample = dataset.read(k)
+        objects = sample.instances.select(~sample.instances.crowd)
+        found = replace(objects, boxes=objects.boxes.as_subclass(torch.Tensor), scores=torch.ones(len(objects)))
+        picture = sample.image.permute(1, 2, 0).numpy()
+        answer = Predictions(labels=dataset.labels, instances=found)
+        writer.add(tmp_path / f"{sample.name}.jpg", sample.name, picture, answer)
+    writer.finish()
+    oracle = COCO(str(dataset.root / "annotations" / "instances_train2017.json"))
+    evaluation = COCOeval(oracle, oracle.loadRes(str(tmp_path / "boxes.json")), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1)
+    assert {entry["category_id"] for entry in json.loads((tmp_path / "boxes.json").read_text())} == {1, 90}
+
+
+def test_two_pictures_of_one_name(tmp_path):
+    root = write_coco(tmp_path)
+    content = coco_file("train")
+    content["images"][1]["file_name"] = f"more/{content['images'][0]['file_name']}"
+    save(root / "train2017" / content["images"][1]["file_name"], np.zeros((*SIZE, 3), np.uint8))
+    rewrite(root, content)
+    with pytest.raises(DataError, match="two pictures have the same file name"):
         Coco(root)
 
 

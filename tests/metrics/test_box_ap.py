@@ -71,7 +71,7 @@ def slow(seed):
             own = np.flatnonzero(labels == kind)
             overlaps = [float(oracle_iou(torch.tensor(box[None]), torch.tensor(true[k][None]))) for k in own]
             best = int(np.argmax(overlaps)) if overlaps else -1
-            if best >= 0 and overlaps[best] > 0.5:
+            if best >= 0 and overlaps[best] >= 0.5:
                 if difficult[own[best]]:
                     continue
                 hit = (number, best) not in seen
@@ -162,6 +162,37 @@ def test_boxes_without_truth_or_answers():
     ap.update(nothing, instances(np.array([[0.0, 0, 5, 5]]), np.array([1])))
     assert ap.metrics()["boxes.map50"] == ap.metrics()["boxes.ap"] == 0
     assert ap.metrics()["boxes.map50.person"] is None
+
+
+def test_no_answers_where_sizes_are_missing():
+    """Nothing is found of what is there, and nothing is said of sizes that are not there."""
+    ap = BoxAP(LABELS)
+    nothing = instances(np.zeros((0, 4)), np.zeros(0, int), scores=np.zeros(0))
+    ap.update(nothing, instances(np.array([[0.0, 0, 200, 200]]), np.array([1])))
+    found = ap.metrics()
+    assert (found["boxes.ap"], found["boxes.ap_large"], found["boxes.ap_small"]) == (0, 0, None)
+
+
+def test_half_is_enough():
+    ap = BoxAP(LABELS)
+    ap.update(instances(np.array([[0.0, 0, 10, 5]]), np.array([1]), scores=np.ones(1)),
+              instances(np.array([[0.0, 0, 10, 10]]), np.array([1])))  # fmt: skip
+    assert ap.metrics()["boxes.map50.car"] == ap.metrics()["boxes.ap50"] == pytest.approx(1)
+
+
+def test_what_lies_in_a_crowd_is_not_wrong():
+    ap = BoxAP(LABELS)
+    found = np.array([[0.0, 0, 10, 10], [52.0, 52, 60, 60], [30.0, 30, 40, 40]])
+    true, crowd = np.array([[0.0, 0, 10, 10], [50.0, 50, 99, 99]]), np.array([False, True])
+    ap.update(instances(found[:2], np.array([1, 1]), scores=np.array([0.5, 0.9])),
+              instances(true, np.array([1, 1]), crowd=crowd))  # fmt: skip
+    assert ap.metrics()["boxes.map50.car"] == 1
+    ap.update(
+        instances(found[2:], np.array([1]), scores=np.array([0.9])), instances(true[1:], np.array([1]), crowd=crowd[1:])
+    )
+    assert ap.metrics()["boxes.map50.car"] == 0.5
+    ap.update(instances(found[1:2], np.array([2]), scores=np.array([0.9])), instances(true, np.array([1, 2])))
+    assert ap.metrics()["boxes.map50.person"] == 0  # no crowd, and of another class
 
 
 def test_overlap_is_torchvisions():

@@ -225,6 +225,8 @@ def test_boxes_in_the_pictures_pixels():
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.25, 0.5, 0.5, 0.75]])
     padded = to_picture(boxes, Frame(original=(50, 100), resized=(100, 200), padded=(128, 256)))
     assert padded.tolist() == [[0, 0, 100, 50], [32, 32, 64, 48]]
+    within = Frame(original=(40, 60), resized=(96, 96), padded=(96, 96), cropped=True)
+    assert to_picture(boxes / 2, within)[1].tolist() == [12, 24, 24, 36]  # a picture smaller than the crop: its corner
     cut = to_picture(boxes, Frame(original=(100, 200), resized=(50, 100), padded=(50, 100), cropped=True))
     assert cut.tolist() == [[50, 25, 150, 75], [75, 50, 100, 62.5]]
 
@@ -259,6 +261,56 @@ def test_pictures_with_and_without_truth_in_one_batch():
     assert all(term.item() == 0 for term in model.loss(outputs, nothing).values())
 
 
+@pytest.mark.parametrize("size", [(96, 96), (192, 256), (600, 600), (300, 300)])
+@pytest.mark.parametrize("layout", ["blitz", "ssd", "ssd_coco"])
+def test_centres_are_spread_over_pictures_of_any_size(size, layout):
+    defaults = make(anchors=layout).default_boxes(size)
+    first = defaults[: -(-size[0] // 8) * -(-size[1] // 8) * levels(layout, 300)[0].count]
+    for axis, length in enumerate((size[1], size[0])):
+        centres = first[:, axis].unique()
+        cells = -(-length // 8)
+        assert len(centres) == cells
+        expected = (torch.arange(cells) + 0.5) / cells
+        assert (centres - expected).abs().max() < 0.02  # SSD's own steps are a little beside the cells'
+
+
+def test_ssds_boxes_for_coco_are_smaller():
+    assert levels("ssd_coco", 300)[0].scale == pytest.approx(21 / 300)
+    with pytest.raises(ValueError, match="is for size=300"):
+        make(anchors="ssd_coco", size=512)
+
+
+def test_encoders_that_round_down_are_named():
+    model = create_model("ivanet", classes=VOC, encoder="vgg11", width=16, tasks=("boxes",)).eval()
+    with torch.inference_mode():
+        odd = model(torch.zeros(1, 3, 90, 90, dtype=torch.uint8))
+        with pytest.raises(ValueError, match=r"the maps of vgg11 at 90x90 .*multiples of 32"):
+            model.decode(odd, [Frame.whole((90, 90))])
+        even = model(torch.zeros(1, 3, 96, 96, dtype=torch.uint8))
+        assert model.decode(even, [Frame.whole((96, 96))])[0].instances is not None
+
+
+def test_i9_targets_follow_a_mirror_image():
+    """Boxes mirrored match mirrored default boxes, with mirrored offsets."""
+    model = make(tasks=("boxes",))
+    defaults = model.default_boxes((300, 300))
+    objects = torch.tensor([[[0.1, 0.2, 0.4, 0.6], [0.55, 0.3, 0.9, 0.95]]])
+    there = torch.ones(1, 2, dtype=torch.bool)
+    mirrored = torch.stack([1 - objects[..., 2], objects[..., 1], 1 - objects[..., 0], objects[..., 3]], -1)
+    owner, turned = (match_boxes(defaults, boxes, there)[0] for boxes in (objects, mirrored))
+    flipped = defaults.clone()
+    flipped[:, 0] = 1 - flipped[:, 0]
+    places = torch.cdist(flipped.double(), defaults.double()).argmin(1)  # where each one's mirror image is
+    assert (owner >= 0).sum() > 10
+    assert torch.equal(turned[places], owner)
+    one, other = (
+        encode_boxes(boxes[0][o.clamp(min=0)], defaults) for boxes, o in ((objects, owner), (mirrored, turned))
+    )
+    matched = owner >= 0
+    expected = one[matched] * torch.tensor([-1, 1, 1, 1])
+    torch.testing.assert_close(other[places][matched], expected, atol=1e-4, rtol=0)
+
+
 def test_crowds_are_neither_learned_nor_background():
     """A crowd gets no box, and boxes of which half lies in it count in no loss."""
     torch.manual_seed(0)
@@ -269,10 +321,8 @@ def test_crowds_are_neither_learned_nor_background():
     )  # fmt: skip
     defaults = corners(model.default_boxes((96, 96)))
     targets = Targets(instances=(one,), padding=torch.zeros(1, 96, 96, dtype=torch.bool))
-    logits = torch.zeros(1, len(defaults), 21, requires_grad=True)
-    sum(
-        model.loss(Outputs(box_logits=logits, box_offsets=torch.zeros(1, len(defaults), 4)), targets).values()
-    ).backward()
+    logits, offsets = torch.zeros(1, len(defaults), 21, requires_grad=True), torch.zeros(1, len(defaults), 4)
+    sum(model.loss(Outputs(box_logits=logits, box_offsets=offsets), targets).values()).backward()
     inside = (defaults[:, 2].clamp(max=1) - defaults[:, 0].clamp(min=0.5)).clamp(min=0)
     inside = inside * (defaults[:, 3].clamp(max=1) - defaults[:, 1].clamp(min=0)).clamp(min=0)
     within = inside >= 0.5 * (defaults[:, 2:] - defaults[:, :2]).prod(1)

@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from smalti.models.create import find_recipe
+from smalti.models.create import ablations, find_ablation, find_recipe
 from smalti.recipe import Ablation, Variant
 from smalti.settings import override
 from smalti.studies import ablate
@@ -181,3 +181,18 @@ def test_metrics_of_an_ablation_lead_its_table(ablation):
     table = markdown(other, found).splitlines()
     assert table[2] == "| variant | seeds | mIoU | Δ | Δ clear? | paper's Δ | difficulty AUC | Δ |"
     assert table[5] == "| fast | 1 | 75.00 | +25.00 | no | +0.50 | 90.00 | +0.00 |"
+
+
+@pytest.mark.parametrize("name", sorted(ablations()))
+def test_the_rows_of_every_ablation_differ(name):
+    ablate._check(find_ablation(name), Trial())
+
+
+def test_two_rows_of_one_training_are_refused(ablation, tmp_path):
+    rows = (
+        Variant(name="few", changes={"training.batch": 2}),
+        Variant(name="as it is", changes={}),
+        Variant(name="many", changes={"training.batch": 4}),
+    )
+    with pytest.raises(ValueError, match='the rows "few" and "as it is" are the same training'):
+        run_ablation(dataclasses.replace(ablation, rows=rows), tmp_path, Trial(), lambda _: None)

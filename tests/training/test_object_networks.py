@@ -8,8 +8,9 @@ from PIL import Image
 from fake_datasets import write_voc
 from smalti.models.create import find_recipe
 from smalti.predict.folder import find_files, predict_files
-from smalti.session import train
+from smalti.session import evaluate, train
 from smalti.settings import override
+from smalti.studies.listing import metric_lines
 from smalti.training.run import Reporting
 
 SMALL = {
@@ -58,6 +59,19 @@ def test_boxes_alone(tmp_path):
     metrics, _ = trained("ivanet.scenes", tmp_path / "run", **changes)
     assert "boxes.map50" in metrics
     assert metrics["semantic.miou"] is None
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "First pictures" in report
+    assert "true boxes" in report
+    assert "What is taken for what" not in report
+    history = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert "box_map50" in history[0]
+    assert all("IoU" not in line for line in metric_lines(metrics))
+
+
+def test_the_best_weights_may_be_chosen_by_boxes(tmp_path):
+    _, said = trained("ivanet.scenes", tmp_path / "run", **{"training.monitor": "boxes.map50", "training.epochs": 2})
+    assert (tmp_path / "run" / "best.safetensors").is_file()
+    assert any("box mAP" in line for line in said)
 
 
 def test_pictures_with_boxes_only_beside_such_with_masks(tmp_path):
@@ -80,6 +94,16 @@ def test_pictures_with_boxes_only_beside_such_with_masks(tmp_path):
     assert metrics["semantic.miou"] is not None
     protocol = json.loads((tmp_path / "run" / "metrics.json").read_text())["protocol"]
     assert (protocol["pictures"], protocol["pictures_without_mask"]) == (2, 1)
+    write_voc(tmp_path / "newer", "2012")  # now the newest year there, which has no such list
+    (tmp_path / "newer" / "VOCdevkit" / "VOC2012").rename(root / "VOC2012")
+    with pytest.raises(ValueError, match=r"VOC2012.ImageSets.Main.test.txt"):
+        evaluate(tmp_path / "run", data=root, split="main_test", out=tmp_path / "no")
+    found = evaluate(
+        tmp_path / "run", data=root, split="main_test", out=tmp_path / "yes", changes={"data.options.year": "2007"}
+    )
+    assert found["boxes.map50"] == metrics["boxes.map50"]
+    protocol = json.loads((tmp_path / "yes" / "metrics.json").read_text())["protocol"]
+    assert protocol["changed_since_training"] == "data.options.year=2007"
 
 
 def test_classes_of_things_are_needed(tmp_path):

@@ -32,8 +32,10 @@ Maps = Shaped[Tensor, "*leading _ _"]  # a picture or a label map of any size
 class Augmentation:
     """Varies a sample as the recipe says; picklable."""
 
-    def __init__(self, recipe: AugmentationRecipe, stretch: Size | None = None) -> None:
+    def __init__(self, recipe: AugmentationRecipe, stretch: Size | None = None, background: int = IGNORED) -> None:
         """`stretch`: the network's size, where every picture is brought to it: colours are then varied there.
+
+        `background` is the class of what `zoom_out` puts around a picture.
 
         Raises ValueError if the scale is not a range of positive numbers, or torchvision refuses a value.
         """
@@ -44,7 +46,7 @@ class Augmentation:
             raise ValueError(f"augmentation.scale_step must be above 0, got {recipe.scale_step}")
         if not 0 <= recipe.zoom_out <= 1:
             raise ValueError(f"augmentation.zoom_out is a probability, 0 to 1, got {recipe.zoom_out}")
-        self.recipe = recipe
+        self.recipe, self.background = recipe, background
         self.stretch = None if stretch is None else Stretch(stretch)
         self.object_crop = v2.RandomIoUCrop() if recipe.object_crop else None
         jitter = {"brightness": recipe.brightness, "contrast": recipe.contrast, "saturation": recipe.saturation,
@@ -61,7 +63,7 @@ class Augmentation:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(generator_seed)
             if self.recipe.zoom_out and float(torch.rand(())) < self.recipe.zoom_out:
-                sample = _on_canvas(sample, self.recipe.zoom_out_label)
+                sample = _on_canvas(sample, self.background)
             if self.object_crop is not None:
                 sample = _object_crop(sample, self.object_crop)
             size = self.recipe.crop or sample.size
@@ -93,7 +95,7 @@ def _on_canvas(sample: Sample, label: int) -> Sample:
 def _object_crop(sample: Sample, crop: v2.RandomIoUCrop) -> Sample:
     """A crop that overlaps some object by a share that is drawn (SSD); pictures without annotated objects stay."""
     objects = sample_objects(sample)
-    if objects is None:
+    if objects is None or not len(objects):  # torchvision would try many crops in vain
         return sample
     boxes = as_boxes(objects.boxes, sample.size)
     cropped: Sample = crop(replace(sample, instances=replace(objects, boxes=boxes)))

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from smalti.containers import Batch, Frame, Sample
 from smalti.data.augment import paste_sample
-from smalti.data.derive import derive_targets
+from smalti.data.derive import Things, derive_targets
 
 
-def collate(samples: Sequence[Sample], frames: Sequence[Frame] | None, needs: frozenset[str]) -> Batch:
+def collate(
+    samples: Sequence[Sample], frames: Sequence[Frame] | None, needs: frozenset[str], is_thing: Things | None = None
+) -> Batch:
     """Stacks pictures and truth; smaller ones are padded at the right and bottom (picture 0, truth 255).
 
     `frames` None = the pictures come in as they are. The batch's frames say the padded size.
@@ -29,7 +31,7 @@ def collate(samples: Sequence[Sample], frames: Sequence[Frame] | None, needs: fr
     padded = [paste_sample(sample, size, (0, 0)) for sample in samples]
     return Batch(
         images=torch.stack([sample.image.as_subclass(Tensor) for sample in padded]),
-        targets=derive_targets(padded, needs),
+        targets=derive_targets(padded, needs, is_thing),
         frames=tuple(replace(frame, padded=size) for frame in frames),
         names=tuple(sample.name for sample in samples),
     )

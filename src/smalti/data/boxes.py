@@ -46,7 +46,8 @@ def what_is_wrong(corners: Sequence[float], size: Size) -> str | None:
         return f"its box is inverted ({said})"
     if right == left or bottom == top:
         return f"its box has no area ({said})"
-    if min(left, top) < -BEYOND or right > size[1] + BEYOND or bottom > size[0] + BEYOND:
+    reaches_out = min(left, top) < -BEYOND or right > size[1] + BEYOND or bottom > size[0] + BEYOND
+    if reaches_out or left >= size[1] or top >= size[0] or right <= 0 or bottom <= 0:
         return f"its box lies outside the picture ({said}; the picture has {size[0]} x {size[1]}, height x width)"
     return None
 

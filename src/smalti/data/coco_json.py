@@ -4,20 +4,21 @@ Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
 """
 
 import json
+import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
 from smalti.containers import Instances, Size
 from smalti.data.boxes import annotated_boxes, what_is_wrong
-from smalti.data.contract import DataError
+from smalti.data.contract import DataError, first_few
 from smalti.geometry.masks import decode_mask
-from smalti.labels import distinct_colors
+from smalti.labels import IGNORED, distinct_colors
 
 FEWEST = 6
 """Numbers of a polygon: three points."""
@@ -62,10 +63,9 @@ def read_categories(content: Mapping[str, Any], path: Path) -> tuple[CocoCategor
     """The classes by rising number; those of files of objects are all of things.
 
     Raises:
-        DataError: If two have one number or one name.
+        DataError: If one lacks its number or name, or two have the same.
     """
-    entries = sorted(content["categories"], key=lambda entry: entry["id"])
-    _check_unique(path, "category", [entry["id"] for entry in entries])
+    entries = _entries(content, "categories", {"id": _is_count, "name": _is_text}, path)
     _check_unique(path, "category", [entry["name"] for entry in entries])
     return tuple(
         CocoCategory(
@@ -84,61 +84,93 @@ def read_pictures(content: Mapping[str, Any], path: Path) -> list[CocoPicture]:
     A box without area is left out, with a warning: COCO itself has some.
 
     Raises:
-        DataError: If a number is used twice, an annotation is of no picture or category, or its box or polygons are
-            none; names the file and the annotation.
+        DataError: If a number is used twice, an annotation is of no picture or category, or its box or mask is none;
+            names the file and the annotation.
     """
-    images = sorted(content["images"], key=lambda entry: entry["id"])
-    annotations = content["annotations"]
-    _check_unique(path, "image", [entry["id"] for entry in images])
-    _check_unique(path, "annotation", [entry["id"] for entry in annotations])
-    sizes = {entry["id"]: (entry["height"], entry["width"]) for entry in images}
+    images = read_images(content, path)
+    annotations = _entries(content, "annotations", {"id": _is_count}, path)
     classes = {entry["id"] for entry in content["categories"]}
-    of_picture: dict[Any, list[dict[str, Any]]] = {number: [] for number in sizes}
+    of_picture: dict[int, list[dict[str, Any]]] = {number: [] for number in images}
     flat = []
     for entry in annotations:
-        problem = _problem(entry, sizes, classes)
-        if problem is not None:
+        number = entry.get("image_id")
+        if not _is_count(number) or number not in images:
+            raise DataError(
+                f"{path}: annotation {entry['id']} belongs to picture {number}, which the file does not list"
+            )
+        if problem := problem_of(entry, _size(images[number]), classes):
             raise DataError(f"{path}: annotation {entry['id']} {problem}")
-        if min(entry["bbox"][2:]) == 0:
-            flat.append(entry["id"])
+        if has_area(entry):
+            of_picture[number].append(kept(entry))
         else:
-            of_picture[entry["image_id"]].append(_kept(entry))
+            flat.append(entry["id"])
     if flat:
-        said = ", ".join(str(number) for number in flat[:5]) + (" …" if len(flat) > 5 else "")
+        said = first_few([str(number) for number in flat])
         warnings.warn(f"{path}: {len(flat)} annotations have a box without area and are left out: {said}", stacklevel=2)
     return [
         CocoPicture(
-            file_name=entry["file_name"],
-            size=sizes[entry["id"]],
-            annotations=json.dumps(of_picture[entry["id"]]).encode(),
+            file_name=entry["file_name"], size=_size(entry), annotations=json.dumps(of_picture[number]).encode()
         )
-        for entry in images
+        for number, entry in images.items()
     ]
 
 
-def _problem(entry: Mapping[str, Any], sizes: Mapping[Any, Size], classes: set[Any]) -> str | None:
-    if entry.get("image_id") not in sizes:
-        return f"belongs to picture {entry.get('image_id')}, which the file does not list"
-    if entry.get("category_id") not in classes:
-        return f"has the category {entry.get('category_id')}, which the file does not list"
-    size = sizes[entry["image_id"]]
-    box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, int | float) for value in box):
+def read_images(content: Mapping[str, Any], path: Path) -> dict[int, dict[str, Any]]:
+    """The pictures by their number, which rises.
+
+    Raises:
+        DataError: If one lacks its file's name or size, or two have the same number; names it.
+    """
+    wanted = {"id": _is_count, "file_name": _is_text, "height": _is_length, "width": _is_length}
+    return {entry["id"]: entry for entry in _entries(content, "images", wanted, path)}
+
+
+def problem_of(entry: Mapping[str, Any], size: Size, classes: Container[int]) -> str | None:
+    """Why an annotation, or a panoptic segment, cannot be used in a picture of that size; None if it can."""
+    category, box = entry.get("category_id"), entry.get("bbox")
+    if not _is_count(category) or category not in classes:
+        return f"has the category {category}, which the file does not list"
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         return f"needs a bbox of four numbers (left, top, width, height), has {box}"
-    if min(box[2:]) != 0 and (wrong := what_is_wrong(_corners(box), size)):
+    if has_area(entry) and (wrong := what_is_wrong(_corners(box), size)):
         return f"cannot be used: {wrong}"
+    area, crowd = entry.get("area", 0), entry.get("iscrowd", 0)
+    if not _is_number(area) or area < 0 or crowd not in (0, 1) or isinstance(crowd, str):
+        return f"needs an area that is a number of at least 0, has {area}, and an iscrowd of 0 or 1, has {crowd}"
     return _problem_of_mask(entry.get("segmentation"), size)
 
 
 def _problem_of_mask(drawn: Any, size: Size) -> str | None:
-    if isinstance(drawn, dict) and tuple(drawn.get("size", ())) != size:
-        return f"has run lengths for {drawn.get('size')} pixels, its picture has {size[0]} x {size[1]}"
-    if isinstance(drawn, list) and any(len(polygon) < FEWEST or len(polygon) % 2 for polygon in drawn):
+    if drawn is None or drawn == []:
+        return None
+    if isinstance(drawn, dict):
+        return _problem_of_run_lengths(drawn, size)
+    if not isinstance(drawn, list) or not all(isinstance(polygon, list) for polygon in drawn):
+        return "has a segmentation that is neither a list of polygons nor run lengths"
+    if any(len(polygon) < FEWEST or len(polygon) % 2 for polygon in drawn):
         return "has a polygon of fewer than three points, or with half a point"
+    # A point far away, or at infinity, would fill the memory when the polygon is drawn.
+    if not all(_is_number(value) and -max(size) <= value <= 2 * max(size) for polygon in drawn for value in polygon):
+        return "has a polygon with something that is no number, or is far outside the picture"
     return None
 
 
-def _kept(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _problem_of_run_lengths(drawn: Mapping[str, Any], size: Size) -> str | None:
+    counts = drawn.get("counts")
+    if not isinstance(counts, str) and not (isinstance(counts, list) and all(map(_is_count, counts))):
+        return "has run lengths that are neither text nor whole numbers"
+    if drawn.get("size") != list(size) or (isinstance(counts, list) and sum(counts) != size[0] * size[1]):
+        return f"has run lengths for {drawn.get('size')} pixels, its picture has {size[0]} x {size[1]}"
+    return None
+
+
+def has_area(entry: Mapping[str, Any]) -> bool:
+    """Whether an annotation's box has width and height."""
+    return 0 not in entry["bbox"][2:]
+
+
+def kept(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What is used of an annotation."""
     return {
         "bbox": entry["bbox"],
         "category_id": entry["category_id"],
@@ -146,6 +178,40 @@ def _kept(entry: Mapping[str, Any]) -> dict[str, Any]:
         "area": entry.get("area", entry["bbox"][2] * entry["bbox"][3]),
         "iscrowd": entry.get("iscrowd", 0),
     }
+
+
+def _entries(
+    content: Mapping[str, Any], key: str, wanted: Mapping[str, Callable[[Any], bool]], path: Path
+) -> list[dict[str, Any]]:
+    """The entries of a list by rising number, if each has what is wanted, and no two have one number."""
+    for place, entry in enumerate(content[key]):
+        for field, fits in wanted.items():
+            if not isinstance(entry, dict) or not fits(entry.get(field)):
+                said = entry.get(field) if isinstance(entry, dict) else entry
+                raise DataError(f'{path}: entry {place} of "{key}" needs a proper "{field}", has {said}')
+    singular = {"categories": "category"}.get(key, key.removesuffix("s"))
+    _check_unique(path, singular, [entry["id"] for entry in content[key]])
+    return sorted(content[key], key=lambda entry: int(entry["id"]))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < 1 << 62
+
+
+def _is_length(value: Any) -> bool:
+    return _is_count(value) and value > 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _size(image: Mapping[str, Any]) -> Size:
+    return image["height"], image["width"]
 
 
 def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
@@ -165,13 +231,21 @@ def objects_of(annotations: Sequence[Mapping[str, Any]], label_of: Mapping[int, 
 
 
 def painted(
-    annotations: Iterable[Mapping[str, Any]], label_of: Mapping[int, int], size: Size
+    annotations: Sequence[Mapping[str, Any]], label_of: Mapping[int, int], size: Size
 ) -> tuple[UInt8[np.ndarray, "height width"], Int32[np.ndarray, "height width"]]:
     """Classes and object numbers, painted in the file's order, the later over the earlier; 0 where nothing is.
 
-    Crowds are painted, too (BlitzNet); as objects that are not told apart they have the number 0.
+    Crowds are painted, too (BlitzNet); as objects that are not told apart they have the number 0. Within the box of an
+    object without a mask the class is not known.
+
+    Raises:
+        ValueError: If run lengths cannot be read.
     """
     classes, ids = np.zeros(size, np.uint8), np.zeros(size, np.int32)
+    for entry in annotations:
+        if entry["segmentation"] is None:
+            left, top, right, bottom = _corners(entry["bbox"])
+            classes[max(0, math.floor(top)) : math.ceil(bottom), max(0, math.floor(left)) : math.ceil(right)] = IGNORED
     for number, entry in enumerate(annotations, start=1):
         if entry["segmentation"] is not None:
             mask = decode_mask(entry["segmentation"], size)

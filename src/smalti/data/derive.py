@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from skimage.measure import label as label_components
 from torch import Tensor
 from torchvision.tv_tensors import Mask
 
@@ -17,13 +19,17 @@ from smalti.geometry.distances import Norm, distance_weights, instance_distances
 from smalti.geometry.edges import label_edges
 from smalti.labels import IGNORED
 
+Things = Bool[np.ndarray, "256"]
 SMALLEST = 2
 """Pixels on a side of a box that is learned."""
 DERIVED = frozenset({"semantic", "padding", "edges", "distances", "distances_valid", "distance_weights", "instances"})
 
 
-def derive_targets(samples: Sequence[Sample], needs: frozenset[str]) -> Targets:
-    """Targets of samples of one size; only what `needs` names is filled in. A missing mask is ignored everywhere."""
+def derive_targets(samples: Sequence[Sample], needs: frozenset[str], is_thing: Things | None = None) -> Targets:
+    """Targets of samples of one size; only what `needs` names is filled in. A missing mask is ignored everywhere.
+
+    `is_thing` is the table of the classes, for the objects, see `sample_objects`.
+    """
     assert needs <= DERIVED, f"no rule derives {sorted(needs - DERIVED)}"
     assert len({sample.size for sample in samples}) == 1, "samples of one batch have one size"
     size = samples[0].size
@@ -34,7 +40,7 @@ def derive_targets(samples: Sequence[Sample], needs: frozenset[str]) -> Targets:
         "distances": lambda: torch.stack([_floats(sample.distances, size) for sample in samples]),
         "distance_weights": lambda: torch.stack([_floats(sample.distance_weights, size) for sample in samples]),
         "distances_valid": lambda: torch.stack([_valid(sample) for sample in samples]),
-        "instances": lambda: tuple(sample_objects(sample) for sample in samples),
+        "instances": lambda: tuple(_learned(sample, is_thing) for sample in samples),
     }
     return Targets(**{name: rules[name]() for name in needs})
 
@@ -50,19 +56,36 @@ def _edges(sample: Sample) -> Tensor:
     return edges
 
 
-def sample_objects(sample: Sample) -> Instances | None:
-    """The annotated objects, else what is visible of each as its box; not those of less than two pixels on a side."""
+def sample_objects(sample: Sample, is_thing: Things | None = None) -> Instances | None:
+    """The annotated objects; where none are, what is visible of each, as its box; None if objects are not known.
+
+    With `is_thing` numbered pixels of other classes are no objects, and things that have no number are crowds.
+    """
     if sample.instances is not None:
-        return without_small(sample.instances, SMALLEST - 1e-3)
+        return sample.instances
     if sample.instance_ids is None or sample.semantic is None:
         return None
     ids, classes = sample.instance_ids.numpy(), sample.semantic.numpy()
-    found = object_boxes(ids)
-    labels = object_classes(ids, classes)
-    height, width = (found.boxes[:, 2:] - found.boxes[:, :2]).T
-    kept = (height >= SMALLEST) & (width >= SMALLEST) & (labels != IGNORED)
-    corners = found.boxes[kept][:, [1, 0, 3, 2]]
-    return Instances(boxes=torch.from_numpy(corners).float(), labels=torch.from_numpy(labels[kept]))
+    boxes, labels = object_boxes(ids).boxes, object_classes(ids, classes)
+    kept = labels != IGNORED if is_thing is None else is_thing[labels]
+    boxes, labels, crowds = boxes[kept], labels[kept], 0
+    if is_thing is not None and (untold := is_thing[classes] & (ids == 0)).any():
+        regions = label_components((classes + np.int32(1)) * untold, background=0)  # type: ignore[no-untyped-call]
+        crowd_boxes = object_boxes(regions).boxes
+        crowds = len(crowd_boxes)
+        boxes = np.concatenate([boxes, crowd_boxes])
+        labels = np.concatenate([labels, object_classes(regions, classes)])
+    return Instances(
+        boxes=torch.from_numpy(boxes[:, [1, 0, 3, 2]]).float(),
+        labels=torch.from_numpy(labels),
+        crowd=torch.arange(len(labels)) >= len(labels) - crowds if crowds else None,
+    )
+
+
+def _learned(sample: Sample, is_thing: Things | None) -> Instances | None:
+    """Not those of less than two pixels on a side."""
+    objects = sample_objects(sample, is_thing)
+    return None if objects is None else without_small(objects, SMALLEST - 1e-3)
 
 
 def _floats(maps: Mask | None, size: Size) -> Tensor:

@@ -20,11 +20,15 @@ def read_voc_boxes(path: Path, labels: LabelSet, size: Size) -> Instances:
             names the file and the object.
     """
     try:
-        found = ElementTree.parse(path).getroot().findall("object")
+        root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise DataError(f"{path}: cannot be read as XML: {error}") from error
+    said = tuple(root.findtext(f"size/{side}") for side in ("height", "width"))
+    if None not in said and said != (str(size[0]), str(size[1])):
+        raise DataError(f"{path}: is for a picture of {said[0]} x {said[1]} pixels (height x width), its picture has "
+                        f"{size[0]} x {size[1]}")  # fmt: skip
     corners, classes, difficult = [], [], []
-    for number, entry in enumerate(found, start=1):
+    for number, entry in enumerate(root.findall("object"), start=1):
         name = entry.findtext("name", "").strip()
         where = f"{path}: object {number} ({name or 'without a name'})"
         if name not in labels.things:
@@ -33,7 +37,7 @@ def read_voc_boxes(path: Path, labels: LabelSet, size: Size) -> Instances:
         if problem := what_is_wrong(corners[-1], size):
             raise DataError(f"{where}: {problem}")
         classes.append(labels.names.index(name))
-        difficult.append(entry.findtext("difficult", "0").strip() == "1")
+        difficult.append(entry.findtext("difficult", "0").strip().lower() in ("1", "true"))
     return annotated_boxes(corners, classes, size, difficult=difficult)
 
 

@@ -31,7 +31,7 @@ class Measures:
         self.bands = BoundaryBands(len(labels))
         self.borders = BoundaryMatches(labels)
         self.objects = ObjectMeasures(labels, distance_norm)
-        self.pictures = 0
+        self.names: list[str] = []
         self.scores: list[PictureScore] = []
         self.confidence = ErrorRanking()
         self.difficulty: ErrorRanking | None = None
@@ -40,7 +40,7 @@ class Measures:
 
     def update(self, answer: Predictions, sample: Sample) -> None:
         """Adds a picture with its truth."""
-        self.pictures += 1
+        self.names.append(sample.name)
         self.objects.update(answer, sample)
         if answer.semantic is not None and sample.semantic is not None:
             self._add_classes(answer, sample)

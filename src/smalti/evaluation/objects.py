@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Int32
 from torch import Tensor
 
 from smalti.containers import Instances, Predictions, Sample
+from smalti.data.derive import sample_objects
 from smalti.draw.boxes import SURE, draw_boxes
 from smalti.draw.objects import draw_objects
 from smalti.draw.overlay import Picture
@@ -49,7 +49,7 @@ class ObjectMeasures:
     def update(self, answer: Predictions, truth: Sample) -> None:
         """Adds a picture; one without classes may have boxes."""
         if answer.instances is not None and answer.instances.masks is None:
-            self._add_boxes(answer.instances, self.true_boxes(truth))
+            self._add_boxes(answer.instances, sample_objects(truth, self.is_thing))
         if truth.semantic is None:
             return
         classes = truth.semantic.as_subclass(Tensor).numpy()
@@ -95,17 +95,6 @@ class ObjectMeasures:
         self.seen.add("boxes")
         self.boxes.update(found, true)
 
-    def true_boxes(self, truth: Sample) -> Instances | None:
-        """The annotated objects of a sample, else what is visible of its things; None if it has none annotated."""
-        if truth.instances is not None:
-            return truth.instances
-        if truth.instance_ids is None or truth.semantic is None:
-            return None
-        classes = truth.semantic.as_subclass(Tensor).numpy()
-        ids = self._things(classes, truth.instance_ids.as_subclass(Tensor).numpy())
-        corners = object_boxes(ids).boxes[:, [1, 0, 3, 2]].astype(np.float32)
-        return Instances(boxes=torch.from_numpy(corners), labels=torch.from_numpy(object_classes(ids, classes)))
-
     def true_objects(self, truth: Sample) -> ObjectMap | None:
         """The things of a sample, numbered through; None if it has no objects annotated."""
         if truth.instance_ids is None or truth.semantic is None:
@@ -145,7 +134,7 @@ class ObjectMeasures:
                 )
             ids = answer.instances.ids()
             return [*drawn, (f"objects found: {len(classes)}", draw_objects(picture, ids, classes, labels))]
-        boxes = self.true_boxes(truth)
+        boxes = sample_objects(truth, self.is_thing)
         if boxes is not None:
             corners = boxes.boxes.as_subclass(Tensor).numpy()
             drawn.append((f"true boxes: {len(boxes)}", draw_boxes(picture, corners, boxes.labels.tolist(), labels)))

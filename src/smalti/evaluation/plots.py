@@ -35,7 +35,9 @@ def plot_history(rows: Rows) -> bytes:
         figure = Figure(figsize=(14.0 if watched else 10.5, 3.2), layout="constrained")
         loss, accuracy, rate, *more = figure.subplots(1, 4 if watched else 3)
         _draw(loss, rows, {"train_loss": "training", "validation_loss": "validation"}, "Loss")
-        _draw(accuracy, rows, {"pixel_accuracy": "pixel accuracy", "miou": "mIoU"}, "Validation accuracy")
+        columns = {"pixel_accuracy": "pixel accuracy", "miou": "mIoU", "box_map50": "box mAP"}
+        measured = {key: name for key, name in columns.items() if key != "box_map50" or any(key in row for row in rows)}
+        _draw(accuracy, rows, measured, "Validation accuracy")
         accuracy.set_ylim(0, 1)
         _draw(rate, rows, {"learning_rate": "learning rate"}, "Learning rate")
         rate.set_ylim(bottom=0)

@@ -65,8 +65,8 @@ class Example:
     name: str
     score: float | None
     picture: UInt8[np.ndarray, "height width 3"]
-    truth: UInt8[np.ndarray, "height width"]
-    prediction: UInt8[np.ndarray, "height width"]
+    truth: UInt8[np.ndarray, "height width"] | None
+    prediction: UInt8[np.ndarray, "height width"] | None
     difficulty: Float[np.ndarray, "height width"] | None = None
     objects: Sequence[tuple[str, UInt8[np.ndarray, "height width 3"]]] = ()
     """Drawings of objects with their captions."""
@@ -84,6 +84,8 @@ class ReportContent:
     history: Sequence[dict[str, float]] = ()
     best: tuple[Example, ...] = ()
     worst: tuple[Example, ...] = ()
+    first: tuple[Example, ...] = ()
+    """Where no picture has classes by which it could be best or worst."""
     reported: tuple[tuple[str, str, str], ...] = ()
     confidence: ErrorRanking | None = None
     difficulty: ErrorRanking | None = None
@@ -101,7 +103,7 @@ def write_report(path: Path, content: ReportContent) -> None:
     )
     page = environment.get_template("report.html").render(
         title=content.title,
-        headlines=_headlines(content.metrics),
+        headlines=_headlines(content),
         protocol={k.replace("_", " "): ", ".join(map(str, v)) if isinstance(v, list) else v
                   for k, v in content.protocol.items()},
         curves=_data_uri(plot_history(content.history)) if content.history else None,
@@ -111,7 +113,9 @@ def write_report(path: Path, content: ReportContent) -> None:
         confusions=frequent_confusions(content.counts, content.labels),
         trimap=_data_uri(plot_trimap(_trimap(content.metrics), content.metrics.get("semantic.miou"))),
         groups=[("Best pictures", [_drawn(e, content.labels) for e in content.best]),
-                ("Worst pictures", [_drawn(e, content.labels) for e in content.worst])],
+                ("Worst pictures", [_drawn(e, content.labels) for e in content.worst]),
+                ("First pictures", [_drawn(e, content.labels) for e in content.first])],
+        has_classes=bool(content.counts.any()),
         reported=content.reported,
         doubts=_data_uri(plot_risk_coverage(_rankings(content))) if _rankings(content) else None,
         doubts_in_words=_doubts_in_words(content),
@@ -123,11 +127,14 @@ def write_report(path: Path, content: ReportContent) -> None:
     write_text(path, page)
 
 
-def _headlines(metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+def _headlines(content: ReportContent) -> list[tuple[str, str, str]]:
+    """Of classes only if some picture has them: a network may answer boxes alone."""
+    metrics, has_classes = content.metrics, bool(content.counts.any()) or "boxes.map50" not in content.metrics
     return [
         (name, "not measurable" if metrics.get(key) is None else f"{metrics[key]:.3f}", meaning)
         for key, (name, meaning) in HEADLINES.items()
-        if key in metrics or key.startswith("semantic.")
+        if (has_classes and (key in metrics or key.startswith("semantic.")))
+        or (key in metrics and not key.startswith(("semantic.", "boundary.")))
     ]
 
 
@@ -193,38 +200,40 @@ def frequent_confusions(counts: Int64[Tensor, "classes answers"], labels: LabelS
 
 
 def _drawn(example: Example, labels: LabelSet) -> dict[str, Any]:
-    wrong = (
-        float(np.mean((example.truth != example.prediction)[example.truth != 255]))
-        if (example.truth != 255).any()
-        else 0
-    )
+    truth, prediction = example.truth, example.prediction
+    views = [("picture", example.picture)]
+    if truth is not None:
+        views.append(("truth", colorize(truth, labels)))
+    if prediction is not None:
+        views.append(("prediction", overlay(example.picture, prediction, labels, 0.65)))
+    if truth is not None and prediction is not None:
+        wrong = float(np.mean((truth != prediction)[truth != IGNORED])) if (truth != IGNORED).any() else 0
+        views.append((f"errors in red: {100 * wrong:.1f} %", error_map(example.picture, truth, prediction)))
+    views += [*_difficulty_view(example), *example.objects]
     return {
         "name": example.name,
-        "score": "nothing to count" if example.score is None else f"mIoU {example.score:.3f}",
-        "views": [
-            ("picture", _picture_uri(example.picture)),
-            ("truth", _picture_uri(colorize(example.truth, labels))),
-            ("prediction", _picture_uri(overlay(example.picture, example.prediction, labels, 0.65))),
-            (f"errors in red: {100 * wrong:.1f} %",
-             _picture_uri(error_map(example.picture, example.truth, example.prediction))),
-            *_difficulty_view(example),
-            *((caption, _picture_uri(drawing)) for caption, drawing in example.objects),
-        ],
-        "legend": _legend(example, labels),
-    }  # fmt: skip
+        "score": "" if example.score is None else f"mIoU {example.score:.3f}",
+        "views": [(caption, _picture_uri(drawing)) for caption, drawing in views],
+        "legend": _legend(truth, prediction, labels),
+    }
 
 
-def _difficulty_view(example: Example) -> list[tuple[str, str]]:
+def _difficulty_view(example: Example) -> list[tuple[str, UInt8[np.ndarray, "height width 3"]]]:
     if example.difficulty is None:
         return []
     drawn = heat_map(example.picture, example.difficulty)
-    return [("difficulty: how likely coarse is wrong, dark 0 % to bright 100 %", _picture_uri(drawn))]
+    return [("difficulty: how likely coarse is wrong, dark 0 % to bright 100 %", drawn)]
 
 
-def _legend(example: Example, labels: LabelSet) -> list[tuple[str, str]]:
+def _legend(
+    truth: UInt8[np.ndarray, "height width"] | None,
+    prediction: UInt8[np.ndarray, "height width"] | None,
+    labels: LabelSet,
+) -> list[tuple[str, str]]:
     """The truth's classes with their shares of its pixels, then those that only the answer has."""
-    entries = [(_hex(color), text) for text, color in legend_entries(example.truth, labels)]
-    only = sorted(set(np.unique(example.prediction)) - set(np.unique(example.truth)) - {IGNORED})
+    entries = [] if truth is None else [(_hex(color), text) for text, color in legend_entries(truth, labels)]
+    answered, true = (set() if m is None else set(np.unique(m).tolist()) for m in (prediction, truth))
+    only = sorted(answered - true - {IGNORED})
     return entries + [(_hex(labels.colors[label]), f"{labels.names[label]} (answer only)") for label in only]
 
 

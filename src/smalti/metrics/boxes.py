@@ -31,8 +31,8 @@ class BoxAP:
     """Average precision of the boxes of the thing classes, corners (left, top, right, bottom) in pixels.
 
     * `boxes.map50` is VOC's since 2010, the area under the curve; `boxes.map50_11` that of 2007, the mean over eleven
-      recalls. A true box is found by the surest answer that overlaps it most, with an IoU above 0.5; `difficult` ones
-      are neither to be found nor wrong to find.
+      recalls. A true box is found by the surest answer that overlaps it most, with an IoU of 0.5 or more. Difficult
+      ones are neither to be found nor wrong to find, nor is what lies in a crowd of its class for half or more.
     * `boxes.ap`, `.ap50`, `.ap75`, `.ap_small|medium|large`, `.ar1|10|100`, `.ar_small|medium|large`: COCO's.
       Difficult and crowd boxes count as crowds there.
     """
@@ -50,10 +50,13 @@ class BoxAP:
         boxes, scores = found.boxes.cpu().numpy(), found.scores.cpu().numpy()
         true_boxes, excused = true.boxes.cpu().numpy(), true.excused().cpu().numpy()
         classes, true_classes = found.labels.cpu().numpy(), true.labels.cpu().numpy()
+        crowd = np.zeros(len(true), bool) if true.crowd is None else true.crowd.cpu().numpy()
         for k, own in self.classes.items():
-            mine, theirs = classes == k, true_classes == k
+            mine, theirs = classes == k, (true_classes == k) & ~crowd
             own.objects += int(np.count_nonzero(theirs & ~excused))
-            own.outcomes += _outcomes(boxes[mine], scores[mine], true_boxes[theirs], excused[theirs])
+            outcomes = _outcomes(boxes[mine], scores[mine], true_boxes[theirs], excused[theirs])
+            crowds = true_boxes[(true_classes == k) & crowd]
+            own.outcomes += [(score, right) for score, right, box in outcomes if right or not _lies_in(box, crowds)]
         picture = len(self.pictures) + 1
         far = np.concatenate([boxes, true_boxes, np.ones((1, 4))]).max(0)
         self.pictures.append({"id": picture, "width": int(far[2]), "height": int(far[3])})
@@ -69,7 +72,9 @@ class BoxAP:
         eleven = [average_precision(own.outcomes, own.objects, eleven=True) for own in self.classes.values()]
         found: dict[str, float | None] = {"boxes.map50": _mean(list(area.values())), "boxes.map50_11": _mean(eleven)}
         found |= {f"boxes.map50.{self.names[k]}": value for k, value in area.items()}
-        evaluated = coco_evaluation(self.names, self.pictures, self.truth, self.found, "bbox")
+        # With no answer at all the evaluator cannot tell what there is to find: one that finds nothing changes nothing.
+        answers = self.found or [{**_entry(np.zeros(4), min(self.names, default=0), 1), "score": 0.0}]
+        evaluated = coco_evaluation(self.names, self.pictures, self.truth, answers, "bbox")
         if not isinstance(evaluated, COCOeval_faster):
             return found | {f"boxes.{key}": evaluated for key in COCO_KEYS}
         evaluated.summarize()
@@ -81,19 +86,26 @@ class BoxAP:
 
 def _outcomes(
     boxes: Boxes, scores: np.ndarray, true_boxes: np.ndarray, excused: np.ndarray
-) -> list[tuple[float, bool]]:
-    """Of one picture and class: each answer that counts, the surest first, and whether it found a box."""
+) -> list[tuple[float, bool, Float[np.ndarray, " 4"]]]:
+    """Of one picture and class: each answer that counts, the surest first: score, whether it found a box, its box."""
     taken = np.zeros(len(true_boxes), bool)
     found = []
     for k in np.argsort(-scores, kind="stable"):
         overlaps = box_iou(boxes[k], true_boxes)
         best = int(overlaps.argmax()) if len(overlaps) else -1
-        if best < 0 or overlaps[best] <= OVERLAP:
-            found.append((float(scores[k]), False))
+        if best < 0 or overlaps[best] < OVERLAP:
+            found.append((float(scores[k]), False, boxes[k]))
         elif not excused[best]:
-            found.append((float(scores[k]), not taken[best]))
+            found.append((float(scores[k]), not taken[best], boxes[k]))
             taken[best] = True
     return found
+
+
+def _lies_in(box: Float[np.ndarray, " 4"], crowds: Boxes) -> bool:
+    """Whether half of the box or more lies in one of the crowds."""
+    low, high = np.maximum(box[:2], crowds[:, :2]), np.minimum(box[2:], crowds[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(1)
+    return bool((shared >= OVERLAP * (box[2:] - box[:2]).prod()).any())
 
 
 def box_iou(box: Float[np.ndarray, " 4"], others: Float[np.ndarray, "others 4"]) -> Float[np.ndarray, " others"]:

@@ -143,7 +143,7 @@ def to_picture(boxes: Float[Tensor, "boxes 4"], frame: Frame) -> Float[Tensor, "
     height, width = frame.padded
     pixels = boxes * boxes.new_tensor([width, height, width, height])
     if frame.cropped:
-        down, right = ((o - r) // 2 for o, r in zip(frame.original, frame.resized, strict=True))
+        down, right = (max(0, o - r) // 2 for o, r in zip(frame.original, frame.resized, strict=True))
         pixels = pixels + pixels.new_tensor([right, down, right, down])
     else:
         by_row, by_column = (o / r for o, r in zip(frame.original, frame.resized, strict=True))

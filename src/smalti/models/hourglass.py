@@ -358,7 +358,7 @@ def tasks() -> Ablation:
         Variant(name="semantics", changes={"config.tasks": ("semantic",)}),
         Variant(name="+ edges", changes={"config.tasks": ("semantic", "edges")}),
         Variant(name="+ distances", changes={"config.tasks": ("semantic", "distances")}),
-        Variant(name="+ edges + distances", changes={}),
+        Variant(name="+ edges + distances", changes={"config.tasks": ("semantic", "edges", "distances")}),
     )
     return Ablation(name="hourglass.tasks", recipe=scenes_short(), rows=rows, metrics=ABLATED)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt
 from torch import Tensor, nn
 
@@ -25,14 +24,14 @@ from smalti.models.contract import (
     semantic_term,
     to_picture,
 )
-from smalti.parts.boxes.anchors import default_boxes, levels
+from smalti.parts.boxes.anchors import Layout, default_boxes, levels
 from smalti.parts.boxes.matching import corners, decode_boxes, encode_boxes, inside_any, match_boxes
 from smalti.parts.boxes.select import STANDARD, Detection, select_boxes
 from smalti.parts.context.pyramid_context import PyramidContext
 from smalti.parts.context.pyramid_pooling import PyramidPooling
-from smalti.parts.convolution import conv_norm_relu
 from smalti.parts.decoders.top_down import Path as TopDownPath
 from smalti.parts.decoders.top_down import TopDown
+from smalti.parts.encoders.smaller_maps import SmallerMaps
 from smalti.parts.encoders.timm_encoder import TimmEncoder
 from smalti.parts.heads.box import BoxHead
 from smalti.parts.losses import SemanticLoss
@@ -55,7 +54,8 @@ class Config:
     in_channels: int = 3
     top_down: TopDownPath = "local"
     """`local`: from the next two coarser maps (PAPER); `one`: from the next; `full`: from all; `none` (IvaNet_NO)."""
-    anchors: Literal["blitz", "ssd"] = "blitz"
+    anchors: Layout = "blitz"
+    """`ssd`: Liu et al.'s for VOC, `ssd_coco` for COCO at 300."""
     width: int = 384
     """Channels of each enriched map. PAPER."""
     context: Literal["levels", "pooling"] = "levels"
@@ -103,15 +103,15 @@ class IvaNet(SegmentationModel):
             raise ValueError(f'IvaNet needs maps of strides 8, 16 and 32; "{config.encoder}" has {encoder.reductions}')
         self.things = tuple(k for k, name in enumerate(labels.names) if name in labels.things)
         if "boxes" in config.tasks and not self.things:
-            raise ValueError('boxes are of things, and no class of the data is one: "thing": true in its labels.json')
+            raise ValueError('boxes are of things, and no class is one: "thing": true in labels.json of your data, or '
+                             'classes=LabelSet(names=…, things=…)')  # fmt: skip
         own = {"boxes": frozenset({"instances", "padding"}), "semantic": semantic_needs(config.semantic_loss)}
         self.needs = frozenset().union(*(own[task] for task in config.tasks))
         self.stride = 1
         self.encoder = encoder
         self.levels = levels(config.anchors, config.size)
         extras = len(self.levels) - 4  # behind the encoder's three maps, and before the last, which is one pixel
-        inputs = (encoder.channels[-1], *[EXTRA] * (extras - 1))
-        self.extras = nn.ModuleList(_smaller(into) for into in inputs)
+        self.extras = SmallerMaps(encoder.channels[-1], EXTRA, extras)
         self.top_down = TopDown(
             (*encoder.channels[-3:], *[EXTRA] * (extras + 1)), path=config.top_down, width=config.width
         )
@@ -124,19 +124,17 @@ class IvaNet(SegmentationModel):
     def forward(self, images: UInt[Tensor, "batch channels height width"]) -> Outputs:
         """Classes and offsets of the default boxes; classes of the pixels."""
         maps = self.encoder(self.normalise(images))[-3:]
-        for smaller in self.extras:
-            maps.append(smaller(maps[-1]))
-        maps.append(maps[-1].mean((2, 3), keepdim=True))
-        pyramid = self.top_down(maps)
+        pyramid = self.top_down([*maps, *self.extras(maps[-1])])
         outputs = Outputs()
         if "boxes" in self.config.tasks:
             logits, offsets = self.box_head(pyramid)
             outputs = outputs._replace(box_logits=logits, box_offsets=offsets)
         if "semantic" in self.config.tasks:
-            size = (int(images.shape[-2]), int(images.shape[-1]))
             semantic = self.classify(self.context(pyramid if self.config.context == "levels" else pyramid[0]))
             small = self.training and self.config.segmentation_loss_size == "head"
-            outputs = outputs._replace(semantic=semantic if small else resize(semantic, size))
+            outputs = outputs._replace(
+                semantic=semantic if small else resize(semantic, (images.shape[-2], images.shape[-1]))
+            )
         return outputs
 
     def default_boxes(self, size: tuple[int, int]) -> Float[Tensor, "boxes 4"]:
@@ -149,20 +147,30 @@ class IvaNet(SegmentationModel):
                 sizes.append((height, width))
         return default_boxes(self.levels, (*sizes[: len(self.levels) - 1], one))
 
+    def _defaults_of(self, outputs: Outputs, size: tuple[int, int]) -> Float[Tensor, "boxes 4"]:
+        """The default boxes that the answers are about."""
+        assert outputs.box_logits is not None
+        defaults = self.default_boxes(size)
+        if len(defaults) != outputs.box_logits.shape[1]:
+            raise ValueError(f"the maps of {self.config.encoder} at {size[0]}x{size[1]} are smaller than their strides "
+                             "say: multiples of 32 fit, --set input.fit=stretch --set input.size=320,320")  # fmt: skip
+        return defaults.to(outputs.box_logits.device)
+
     def loss(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
         """Classes and offsets of the boxes (spec 3.4), and W times the classes of the pixels."""
         terms: dict[str, Tensor] = {}
         if outputs.box_logits is not None:
             terms |= self._box_terms(outputs, targets)
         if outputs.semantic is not None:
-            assert targets.semantic is not None
-            head = tuple(outputs.semantic.shape[-2:])
-            if head != tuple(targets.semantic.shape[-2:]):
-                nearest = F.interpolate(targets.semantic[:, None].float(), head, mode="nearest-exact")[:, 0].long()
-                targets = replace(targets, semantic=nearest, padding=None)
-            term = semantic_term(self.config.semantic_loss, outputs.semantic, targets)
-            terms["semantic"] = self.config.segmentation_weight * term
+            weight = self.config.segmentation_weight
+            terms["semantic"] = weight * semantic_term(self.config.semantic_loss, outputs.semantic, targets)
         return terms
+
+    def loss_in_words(self) -> str:
+        """For reports."""
+        pixels = f"{self.config.segmentation_weight:g} pixels; of pixels: {super().loss_in_words()}"
+        boxes = "1 classes of boxes + 1 offsets of boxes"
+        return " + ".join(text for task, text in (("boxes", boxes), ("semantic", pixels)) if task in self.config.tasks)
 
     def _box_terms(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
         assert outputs.box_logits is not None
@@ -171,16 +179,16 @@ class IvaNet(SegmentationModel):
         device = outputs.box_logits.device
         assert targets.padding is not None  # which is as large as the pictures
         size = (int(targets.padding.shape[-2]), int(targets.padding.shape[-1]))
-        defaults = self.default_boxes(size).to(device)
+        defaults = self._defaults_of(outputs, size)
         objects, classes, there = self._objects(targets.instances, size, device)
         owner = match_boxes(defaults, objects, there)
         rows = torch.arange(len(owner), device=device)[:, None]
         matched = owner.clamp(min=0)
         true_offsets = encode_boxes(objects[rows, matched], defaults)
         true_classes = torch.where(owner >= 0, classes[rows, matched], 0)
-        counted = (owner >= 0) | self._told(targets.instances, corners(defaults), size)
-        surprise, distance = box_loss(outputs.box_logits, outputs.box_offsets, true_classes, true_offsets, counted)
-        return {"box_classes": surprise, "box_offsets": distance}
+        counted = (owner >= 0) | self._counted(targets.instances, corners(defaults), size)
+        class_loss, offset_loss = box_loss(outputs.box_logits, outputs.box_offsets, true_classes, true_offsets, counted)
+        return {"box_classes": class_loss, "box_offsets": offset_loss}
 
     def _objects(
         self, instances: Sequence[Instances | None], size: tuple[int, int], device: torch.device
@@ -200,28 +208,27 @@ class IvaNet(SegmentationModel):
                     classes[k, : len(one)] *= ~one.crowd.cpu()
         return boxes.to(device), classes.to(device), (classes > 0).to(device)
 
-    def _told(
+    def _counted(
         self, instances: Sequence[Instances | None], defaults: Float[Tensor, "boxes 4"], size: tuple[int, int]
     ) -> Bool[Tensor, "batch boxes"]:
         """Where it is known that nothing is if nothing is annotated: in annotated pictures, outside crowds."""
-        told = torch.ones(len(instances), len(defaults), dtype=torch.bool, device=defaults.device)
+        counted = torch.ones(len(instances), len(defaults), dtype=torch.bool, device=defaults.device)
         for k, one in enumerate(instances):
             if one is None:
-                told[k] = False
+                counted[k] = False
             elif one.crowd is not None and one.crowd.any():
                 crowds = one.boxes.as_subclass(Tensor)[one.crowd].to(defaults.device)
-                told[k] = ~inside_any(defaults, crowds / defaults.new_tensor([size[1], size[0]] * 2))
-        return told
+                counted[k] = ~inside_any(defaults, crowds / defaults.new_tensor([size[1], size[0]] * 2))
+        return counted
 
     def decode(self, outputs: Outputs, frames: Sequence[Frame]) -> list[Predictions]:
         """Classes of the pixels, and boxes with classes and scores; both in the picture's own pixels."""
+        answers = [Predictions(labels=self.labels) for _ in frames]
         if outputs.semantic is not None:
             answers = decode_semantic(outputs.semantic, frames, self.labels)
-        else:
-            answers = [Predictions(labels=self.labels) for _ in frames]
         if outputs.box_logits is None or outputs.box_offsets is None:
             return answers
-        defaults = self.default_boxes(frames[0].padded).to(outputs.box_logits.device)
+        defaults = self._defaults_of(outputs, frames[0].padded)
         return [
             replace(answer, instances=self._found(logits.float(), offsets.float(), defaults, frame))
             for answer, logits, offsets, frame in zip(
@@ -246,21 +253,13 @@ def _context(config: Config, maps: int) -> PyramidContext | PyramidPooling:
     )
 
 
-def _smaller(into: int) -> nn.Sequential:
-    return nn.Sequential(
-        conv_norm_relu(into, EXTRA // 2),
-        nn.Conv2d(EXTRA // 2, EXTRA, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(EXTRA),
-        nn.ReLU(inplace=True),
-    )
-
-
 def _paper(
     name: str, data: DataRecipe, *, size: Literal[300, 512], steps: int, drops: tuple[int, ...], **config: Any
 ) -> Recipe:
     """Section 4: Adam with beta1 0.5 and 1e-4, a tenth after so many steps, batches of 32 (300) or 16 (512).
 
-    # UNCLEAR: the weight decay and the ranges of the augmentation are BlitzNet's.
+    # UNCLEAR: the weight decay and the ranges of the colours are BlitzNet's.
+    # DIFFERS: the crop is SSD's as torchvision has it (by IoU, sides of 0.3 to 1), BlitzNet's is by coverage and area.
     """
     return Recipe(
         name=f"ivanet.{name}",
@@ -269,7 +268,7 @@ def _paper(
         data=data,
         weights="imagenet",
         augmentation=AugmentationRecipe(
-            zoom_out=0.5, zoom_out_label=0, object_crop=True, brightness=0.125, contrast=0.5, saturation=0.5, hue=0.07,
+            zoom_out=0.5, object_crop=True, brightness=0.125, contrast=0.5, saturation=0.5, hue=0.07,
         ),
         input=InputPolicy(fit="stretch", size=(size, size)),
         training=TrainingRecipe(

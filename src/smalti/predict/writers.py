@@ -189,7 +189,7 @@ class Boxes(Writer):
         for box, label, score in zip(found.boxes.tolist(), classes, scores, strict=True):
             self.results.append(_coco_result(name, labels.ids[label], box, score))
             first, last = (f"{value + 1:.1f}" for value in box[:2]), (f"{value:.1f}" for value in box[2:])
-            line = f"{name} {score:.6f} {' '.join([*first, *last])}\n"
+            line = f"{name.replace(' ', '_')} {score:.6f} {' '.join([*first, *last])}\n"
             self.lines.setdefault(labels.names[label], []).append(line)
         for label in labels.things:
             self.lines.setdefault(label, [])
@@ -265,7 +265,7 @@ def _masked(answer: Predictions) -> Instances:
 def _coco_result(name: str, category: int, box: Sequence[float], score: float) -> dict[str, Any]:
     left, top, right, bottom = (round(value, 3) for value in box)
     return {
-        "image_id": int(name) if name.isdecimal() and str(int(name)) == name else name,
+        "image_id": int(name) if name.isdecimal() else name,  # COCO's file names have zeros in front
         "category_id": category,
         "bbox": [left, top, round(right - left, 3), round(bottom - top, 3)],
         "score": round(score, 6),

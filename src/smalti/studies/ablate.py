@@ -97,6 +97,7 @@ def _check(ablation: Ablation, trial: Trial) -> None:
     twice = sorted({name for name in folders if folders.count(name) > 1 or name.strip(".") == ""})
     if twice:
         raise ValueError(f'rows need names that differ and make folders; not so: "{twice[0]}"')
+    _check_rows_differ(ablation)
     if REPEATED[trial.over] in trial.changes:
         raise ValueError(f"--set {REPEATED[trial.over]} is what the runs of a row differ by: leave it away")
     for key in trial.changes:
@@ -105,6 +106,17 @@ def _check(ablation: Ablation, trial: Trial) -> None:
             if same:
                 raise ValueError(f'--set {key} changes what the row "{row.name}" is about ({same[0]}): the differences '
                                  "would mix two causes. Make it a row of its own with --variant")  # fmt: skip
+
+
+def _check_rows_differ(ablation: Ablation) -> None:
+    """A row that forgets to undo the first one's changes would be that row again, after hours."""
+    first, *_ = ablation.rows
+    recipes = [override(ablation.recipe, {**first.changes, **row.changes}) for row in ablation.rows]
+    for k, recipe in enumerate(recipes):
+        if recipe in recipes[:k]:
+            alike = ablation.rows[recipes.index(recipe)].name
+            raise ValueError(f'the rows "{alike}" and "{ablation.rows[k].name}" are the same training: changes of a '
+                             "row come on top of the first row's")  # fmt: skip
 
 
 def _open_all(ablation: Ablation, trial: Trial, folds: Iterable[int]) -> None:

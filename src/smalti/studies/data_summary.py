@@ -8,18 +8,21 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from smalti.containers import Instances
 from smalti.data.dataset import Dataset, open_dataset, parse_data_argument
+from smalti.data.derive import sample_objects
+from smalti.draw.boxes import draw_boxes
 from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.overlay import overlay
 from smalti.files import replacing
-from smalti.labels import IGNORED
+from smalti.labels import IGNORED, LabelSet
 
 SPLITS = ("train", "val", "test")
 SHOWN = 6
 
 
 def summarise(data: str, split: str | None, out: Path | None) -> Iterator[str]:
-    """Lines about each split: pictures, sizes, classes by share of pixels, unreadable files.
+    """Lines about each split: pictures, sizes, classes by share of pixels, objects, unreadable files.
 
     Raises:
         ValueError: If the data set cannot be opened.
@@ -44,6 +47,8 @@ def summarise(data: str, split: str | None, out: Path | None) -> Iterator[str]:
 def _content(dataset: Dataset) -> Iterator[str]:
     sizes: Counter[tuple[int, int]] = Counter()
     counts = np.zeros(256, np.int64)
+    objects: Counter[str] = Counter()
+    is_thing, bare = dataset.labels.is_thing(), Counter({"masks": 0, "objects": 0})
     problems = []
     for index in range(len(dataset)):
         try:
@@ -54,6 +59,10 @@ def _content(dataset: Dataset) -> Iterator[str]:
         sizes[sample.size] += 1
         if sample.semantic is not None:
             counts += np.bincount(sample.semantic.as_subclass(Tensor).numpy().ravel(), minlength=256)
+        found = sample_objects(sample, is_thing)
+        bare.update(masks=sample.semantic is None, objects=found is None)
+        if found is not None:
+            objects.update(_kinds(found, dataset.labels))
     common = ", ".join(f"{n} of {h}x{w}" for (h, w), n in sizes.most_common(3))
     yield f"  sizes (height x width): {common}" + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
     total = max(int(counts.sum()), 1)
@@ -62,7 +71,21 @@ def _content(dataset: Dataset) -> Iterator[str]:
             "" if counts[label] else "   never occurs"
         )
     yield f"  {'(ignored)':20} {100 * counts[IGNORED] / total:6.2f} %"
+    if objects or bare["objects"] < sizes.total():
+        yield "  objects: " + (", ".join(f"{count} {name}" for name, count in objects.most_common()) or "none")
+    for what, pictures in bare.items():
+        if pictures > 0 and (what == "masks" or pictures < sizes.total()):
+            yield f"  {pictures} pictures without {what}"
     yield from (f"  cannot be used: {problem}" for problem in problems)
+
+
+def _kinds(objects: Instances, labels: LabelSet) -> list[str]:
+    """The class of each object, and whether it is excused."""
+    names = [labels.names[label] for label in objects.labels.tolist()]
+    for mark, flags in (("difficult", objects.difficult), ("crowd", objects.crowd)):
+        if flags is not None:
+            names = [f"{name} ({mark})" if flag else name for name, flag in zip(names, flags.tolist(), strict=True)]
+    return names
 
 
 def _draw(dataset: Dataset, path: Path) -> None:
@@ -76,6 +99,9 @@ def _draw(dataset: Dataset, path: Path) -> None:
         if sample.semantic is not None:
             labels = sample.semantic.as_subclass(Tensor).numpy()
             picture = with_legend(overlay(picture, labels, dataset.labels), legend_entries(labels, dataset.labels))
+        if sample.instances is not None:
+            boxes, kinds = sample.instances.boxes.as_subclass(Tensor).numpy(), sample.instances.labels.tolist()
+            picture = draw_boxes(picture, boxes, kinds, dataset.labels)
         tiles.append(picture)
     if not tiles:
         return

@@ -39,5 +39,7 @@ def metric_lines(found: dict[str, Any]) -> list[str]:
     ]
     prefix = "semantic.iou."
     classes = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+    if not any(value is not None for value in classes.values()):
+        return lines  # no picture has classes, or the network answers none
     lines += [f"  IoU {name:28} {'absent' if value is None else f'{value:.4f}'}" for name, value in classes.items()]
     return lines

@@ -63,6 +63,7 @@ class RunFolder(Callback):
             "validation_loss": task.metrics.get("validation_loss", float("nan")),
             "pixel_accuracy": task.metrics.get("semantic.pixel_accuracy", float("nan")),
             "miou": task.metrics.get("semantic.miou", float("nan")),
+            **({"box_map50": task.metrics["boxes.map50"]} if "boxes.map50" in task.metrics else {}),
             "learning_rate": self._rate,
             "seconds": time.perf_counter() - self._began,
             **task.attention.means(),
@@ -180,10 +181,9 @@ class EpochLines(Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         """Says what the epoch brought."""
         row = self.folder.rows[-1]
-        found = (
-            f", validation loss {row['validation_loss']:.4f}, mIoU {row['miou']:.4f}"
-            if not math.isnan(row["miou"])
-            else ""
+        measured = {"validation_loss": "validation loss", "miou": "mIoU", "box_map50": "box mAP"}
+        found = "".join(
+            f", {name} {row[key]:.4f}" for key, name in measured.items() if not math.isnan(row.get(key, math.nan))
         )
         if "coarse_right" in row:
             found += (

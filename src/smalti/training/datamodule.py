@@ -12,10 +12,11 @@ from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from smalti.containers import Batch, Sample
+from smalti.containers import Batch, Instances, Sample
 from smalti.data.augment import Augmentation
 from smalti.data.batch import collate
 from smalti.data.dataset import Dataset, TrainingSet
+from smalti.data.derive import Things, sample_objects
 from smalti.data.fit import fit_sample
 from smalti.models.contract import SegmentationModel
 from smalti.recipe import InputPolicy, Recipe
@@ -60,6 +61,8 @@ class ValidationBatch:
     batch: Batch
     pictures: tuple[Tensor, ...]
     truths: tuple[Tensor | None, ...]
+    objects: tuple[Instances | None, ...] | None = None
+    """In each picture's own pixels, for networks that answer boxes."""
 
 
 torch.export.register_dataclass(ValidationBatch, serialized_type_name="smalti.ValidationBatch")
@@ -85,11 +88,12 @@ class Collation:
     needs: frozenset[str]
     stride: int
     policy: InputPolicy
+    is_thing: Things
 
     def training(self, samples: Sequence[Sample]) -> Batch:
         """Stretched to the network's size where the policy says so; else padded to a multiple of its stride."""
         fitted = [fit_sample(sample, self.policy_while_training(), self.stride) for sample in samples]
-        return collate([sample for sample, _ in fitted], [frame for _, frame in fitted], self.needs)
+        return collate([sample for sample, _ in fitted], [frame for _, frame in fitted], self.needs, self.is_thing)
 
     def policy_while_training(self) -> InputPolicy:
         """The augmentation decides the size of training pictures, unless every picture is stretched."""
@@ -98,10 +102,11 @@ class Collation:
     def validation(self, samples: Sequence[Sample]) -> ValidationBatch:
         """As prediction will see them."""
         fitted = [fit_sample(sample, self.policy, self.stride) for sample in samples]
-        batch = collate([sample for sample, _ in fitted], [frame for _, frame in fitted], self.needs)
+        batch = collate([sample for sample, _ in fitted], [frame for _, frame in fitted], self.needs, self.is_thing)
         truths = tuple(None if s.semantic is None else s.semantic.as_subclass(Tensor) for s in samples)
         pictures = tuple(s.image.as_subclass(Tensor) for s in samples)
-        return ValidationBatch(batch=batch, pictures=pictures, truths=truths)
+        objects = tuple(sample_objects(s, self.is_thing) for s in samples) if "instances" in self.needs else None
+        return ValidationBatch(batch=batch, pictures=pictures, truths=truths, objects=objects)
 
 
 class DataModule(lightning.LightningDataModule):
@@ -115,7 +120,9 @@ class DataModule(lightning.LightningDataModule):
         """
         super().__init__()
         self.recipe, self.train, self.validation = recipe, train, validation
-        self.collation = Collation(needs=model.needs, stride=model.stride, policy=recipe.input)
+        self.collation = Collation(
+            needs=model.needs, stride=model.stride, policy=recipe.input, is_thing=model.labels.is_thing()
+        )
         if len(train) < recipe.training.batch and recipe.training.steps_per_epoch is None:
             raise ValueError(
                 f"the training split has {len(train)} pictures, fewer than one batch of {recipe.training.batch}: "
@@ -144,7 +151,8 @@ class DataModule(lightning.LightningDataModule):
             # Workers read ahead before Lightning says which epoch a continued run is in.
             sampler.set_epoch(self.trainer.global_step // self.steps_per_epoch)
         stretch = self.recipe.input.size if self.recipe.input.fit == "stretch" else None
-        views = TrainingSet(self.train, Augmentation(self.recipe.augmentation, stretch), training.seed)
+        augmentation = Augmentation(self.recipe.augmentation, stretch, self.train.labels.background)
+        views = TrainingSet(self.train, augmentation, training.seed)
         return DataLoader(
             views,
             batch_size=max(training.batch // ranks, 1),

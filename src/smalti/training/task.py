@@ -14,6 +14,7 @@ from smalti.containers import Batch
 from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.overlay import overlay
 from smalti.labels import IGNORED, LabelSet
+from smalti.metrics.boxes import BoxAP
 from smalti.metrics.confusion import ConfusionMatrix
 from smalti.metrics.semantic import semantic_metrics
 from smalti.models.contract import SegmentationModel
@@ -43,6 +44,7 @@ class SegmentationTask(lightning.LightningModule):
         self.metrics: dict[str, float] = {}
         self.examples: list[np.ndarray] = []
         self.attention = AttentionWatch()
+        self.boxes: BoxAP | None = None
         self._losses: list[tuple[Tensor, int]] = []
 
     @property
@@ -105,6 +107,7 @@ class SegmentationTask(lightning.LightningModule):
         """Forgets the last validation."""
         self.examples = []
         self.confusion = ConfusionMatrix(len(self.model.labels))
+        self.boxes = None
         self._validation_loss: list[tuple[float, int]] = []
 
     def validation_step(self, batch: ValidationBatch, index: int) -> None:
@@ -112,10 +115,14 @@ class SegmentationTask(lightning.LightningModule):
         model = self.answering.eval()
         outputs = model(batch.batch.images.contiguous(memory_format=torch.channels_last))
         terms = model.loss(outputs, batch.batch.targets)
-        self._validation_loss.append((float(torch.stack(list(terms.values())).sum()), _counted(batch.batch)))
-        # Objects are not counted here, and making them takes longer than the network.
-        classes_only = outputs._replace(edges=None, distances=None, box_logits=None, box_offsets=None)
-        answers = model.decode(classes_only, batch.batch.frames)
+        weight = _counted(batch.batch) if outputs.box_logits is None else len(batch.batch)
+        self._validation_loss.append((float(torch.stack(list(terms.values())).sum()), weight))
+        # Objects from edges and distances are not counted here: making them takes longer than the network.
+        answers = model.decode(outputs._replace(edges=None, distances=None), batch.batch.frames)
+        for answer, objects in zip(answers, batch.objects or (), strict=False):
+            if answer.instances is not None and objects is not None:
+                self.boxes = self.boxes or BoxAP(self.model.labels)
+                self.boxes.update(answer.instances, objects)
         for picture, answer, truth in zip(batch.pictures, answers, batch.truths, strict=True):
             if answer.semantic is not None and truth is not None:
                 self.confusion.update(answer.semantic.cpu(), truth.cpu())
@@ -132,6 +139,8 @@ class SegmentationTask(lightning.LightningModule):
         found = semantic_metrics(counts, self.model.labels)
         self.metrics = {k: float("nan") if v is None else v for k, v in found.items() if not isinstance(v, list)}
         pixels = sum(count for _, count in self._validation_loss)
+        if self.boxes is not None:
+            self.metrics |= {k: float("nan") if v is None else v for k, v in self.boxes.metrics().items()}
         self.metrics["validation_loss"] = sum(loss * count for loss, count in self._validation_loss) / max(pixels, 1)
         self.log("mIoU", self.metrics["semantic.miou"], prog_bar=True, rank_zero_only=True)
         for logger in self.loggers:
@@ -146,7 +155,7 @@ class SegmentationTask(lightning.LightningModule):
 
 
 def _counted(batch: Batch) -> int:
-    """How much a batch weighs in the mean validation loss: its pixels with truth."""
+    """How much a batch weighs in the mean validation loss of pixels: those with truth."""
     semantic = batch.targets.semantic
     return len(batch) if semantic is None else int((semantic != IGNORED).sum())
 

@@ -20,14 +20,18 @@ from smalti.data.cache import content_hash
 from smalti.data.coco_json import (
     CocoCategory,
     CocoPicture,
+    has_area,
+    kept,
     objects_of,
     painted,
+    problem_of,
     read_categories,
+    read_images,
     read_json,
     read_pictures,
 )
 from smalti.data.contract import DataError, check_split, first_few
-from smalti.data.masks import read_labels
+from smalti.data.masks import to_labels
 from smalti.data.pictures import read_mask, read_picture
 from smalti.data.roots import NativeLayout, find_root
 from smalti.data.sets.coco_stuff import COCO_STUFF
@@ -99,6 +103,8 @@ class Coco(AnnotatedPictures):
         ]
         if not self.items:
             raise DataError(f"{listing}: lists no pictures. {HOW}")
+        if len({item.name for item in self.items}) < len(self.items):
+            raise DataError(f"{listing}: two pictures have the same file name (without folder and suffix)")
         check_listed([path for item in self.items for path in item.files()], listing, HOW)
 
     def content_key(self, index: int) -> str | None:
@@ -142,12 +148,17 @@ class CocoItem:
         ids = None
         if self.kind == "panoptic":
             semantic, ids = self._segments(annotations, labels.is_thing())
-            annotations = [e for e in annotations if labels.is_thing()[self.label_of[e["category_id"]]]]
+            of_things = (e for e in annotations if labels.is_thing()[self.label_of[e["category_id"]]])
+            annotations = [kept(e) for e in of_things if has_area(e)]
         elif annotations is not None:
-            semantic, ids = painted(annotations, self.label_of, size)
+            try:
+                semantic, ids = painted(annotations, self.label_of, size)
+            except ValueError as error:
+                raise DataError(f"{self.picture}: a mask among its annotations cannot be read: {error}") from error
         if self.kind == "stuff":
             assert self.map is not None
-            semantic = read_labels(self.map, labels)
+            values = read_mask(self.map).astype(np.int32)
+            semantic = to_labels(values + (values != IGNORED), labels, self.map)  # the maps have COCO's number - 1
         if semantic.shape != size:
             raise DataError(f"{self.map}: {semantic.shape[0]} x {semantic.shape[1]} pixels, its picture has "
                             f"{size[0]} x {size[1]}: they must be of one size")  # fmt: skip
@@ -173,7 +184,7 @@ class CocoItem:
             if number in known:
                 label = self.label_of[known[number]["category_id"]]
                 classes[place] = label
-                told_apart[place] = number if is_thing[label] and not known[number]["iscrowd"] else 0
+                told_apart[place] = number if is_thing[label] and not known[number].get("iscrowd") else 0
         return classes[places].reshape(colors.shape), told_apart[places].reshape(colors.shape)
 
 
@@ -190,19 +201,32 @@ def _listed_objects(path: Path) -> Listing:
 
 def _listed_segments(path: Path) -> Listing:
     content = read_json(path, ("images", "annotations", "categories"))
-    categories = read_categories(content, path)
-    segments = {entry["image_id"]: json.dumps(entry["segments_info"]).encode() for entry in content["annotations"]}
-    images = {entry["id"]: entry for entry in content["images"]}
-    lacking = [str(number) for number in segments if number not in images]
-    if lacking:
-        raise DataError(f"{path}: annotations of pictures that are not listed: {first_few(lacking)}")
-    pictures = [
-        CocoPicture(file_name=image["file_name"], size=(image["height"], image["width"]), annotations=segments[number])
-        for number, image in sorted(images.items())
-        if number in segments
-    ]
+    categories, images = read_categories(content, path), read_images(content, path)
+    classes = {category.number for category in categories}
+    pictures: dict[int, CocoPicture] = {}
+    for place, entry in enumerate(content["annotations"]):
+        number = entry.get("image_id") if isinstance(entry, dict) else None
+        if number not in images or number in pictures or not isinstance(entry.get("segments_info"), list):
+            raise DataError(f"{path}: annotation {place} needs a list segments_info, and a picture that the file lists "
+                            f"and no other annotation has; its image_id is {number}")  # fmt: skip
+        image = images[number]
+        size = (image["height"], image["width"])
+        _check_segments(entry["segments_info"], size, classes, f"{path}: picture {number}")
+        text = json.dumps(entry["segments_info"]).encode()
+        pictures[number] = CocoPicture(file_name=image["file_name"], size=size, annotations=text)
     label_of = {category.number: k for k, category in enumerate(categories)}
-    return _table(categories, background=False), label_of, pictures
+    return _table(categories, background=False), label_of, [pictures[number] for number in images if number in pictures]
+
+
+def _check_segments(segments: list[Any], size: Size, classes: set[int], where: str) -> None:
+    seen: set[int] = set()
+    for segment in segments:
+        number = segment.get("id") if isinstance(segment, dict) else None
+        if not isinstance(number, int) or number < 1 or number in seen:
+            raise DataError(f"{where}: has the segment {number}: segments have whole numbers from 1, each its own")
+        seen.add(number)
+        if problem := problem_of(segment, size, classes):
+            raise DataError(f"{where}: segment {number} {problem}")
 
 
 def _with_stuff(path: Path, maps: Path) -> Listing:
@@ -211,7 +235,11 @@ def _with_stuff(path: Path, maps: Path) -> Listing:
         found = sorted(maps.glob("*.png"))
         return COCO_STUFF, {}, [CocoPicture(file_name=f"{p.stem}.jpg", size=None, annotations=b"null") for p in found]
     content = read_json(path, ("images", "annotations", "categories"))
-    label_of = {category.number: COCO_STUFF.names.index(category.name) for category in read_categories(content, path)}
+    categories = read_categories(content, path)
+    unknown = [category.name for category in categories if category.name not in COCO_STUFF.names]
+    if unknown:
+        raise DataError(f"{path}: {first_few(unknown)}: no such classes in COCO-Stuff")
+    label_of = {category.number: COCO_STUFF.names.index(category.name) for category in categories}
     return COCO_STUFF, label_of, read_pictures(content, path)
 
 
@@ -221,11 +249,16 @@ def _first_folder(*places: Path) -> Path:
 
 
 def _table(categories: tuple[CocoCategory, ...], *, background: bool) -> LabelSet:
-    first = (("background", (0, 0, 0)),) if background else ()
-    entries = (*first, *((category.name, category.color) for category in categories))
+    """The classes, with the file's own numbers; background is 0 there, unless that is taken."""
+    numbers = {category.number for category in categories}
+    free = max(numbers) + 1 if 0 in numbers else 0
+    nothing = CocoCategory(number=free, name="background", color=(0, 0, 0), is_thing=False)
+    entries = (nothing, *categories) if background else categories
     return LabelSet(
         title=f"COCO, {len(categories)} classes" + (" and background" if background else ""),
-        names=tuple(name for name, _ in entries),
-        colors=tuple(color for _, color in entries),
-        things=frozenset(category.name for category in categories if category.is_thing),
+        names=tuple(entry.name for entry in entries),
+        colors=tuple(entry.color for entry in entries),
+        things=frozenset(entry.name for entry in entries if entry.is_thing),
+        ids=tuple(entry.number for entry in entries),
+        ignored_ids=(IGNORED,),
     )

@@ -35,6 +35,6 @@ COCO_STUFF = LabelSet(
     title="COCO-Stuff, 171 classes",
     names=(*THINGS, *STUFF),
     things=frozenset(THINGS),
-    ids=tuple(number - 1 for number in range(1, 183) if number not in NEVER_USED),
+    ids=tuple(number for number in range(1, 183) if number not in NEVER_USED),
 )
-"""As the maps number them: COCO's number - 1; 255 is unlabelled."""
+"""With COCO's numbers; the maps have these - 1, and 255 where unlabelled."""

@@ -33,7 +33,7 @@ class Voc(AnnotatedPictures):
     * `train_aug` is the train split of 2012 and all pictures of SBD (Hariharan et al. 2011) that are not in its val
       split: 10,582 pictures, with VOC's own masks where both have one.
     * `main_train`, … are the lists of detection, in ImageSets/Main; their pictures have a mask where there is one.
-    * `trainval_0712` is `main_trainval` of 2007 and `train_aug` of 2012, as IvaNet and BlitzNet train.
+    * `trainval_0712` is `main_trainval` of 2007, its boxes alone, and `train_aug` of 2012: IvaNet's and BlitzNet's.
 
     Boxes are those of Annotations/, where that folder is.
     """
@@ -55,7 +55,9 @@ class Voc(AnnotatedPictures):
         if split == "trainval_0712":
             self.edition = "2007 and 2012"
             older = _of_year(self.root.parent, 2007)
-            self.items = _listed(older, "main_trainval") + self._augmented(sbd)
+            # Boxes only, as BlitzNet: some of these pictures are also of 2012, with their masks in its val split.
+            boxes_only = [replace(item, mask=None, instances=None) for item in _listed(older, "main_trainval")]
+            self.items = boxes_only + self._augmented(sbd)
         elif split == "train_aug":
             self.items = self._augmented(sbd)
         else:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Layout = Literal["blitz", "ssd"]
+Layout = Literal["blitz", "ssd", "ssd_coco"]
 Size = tuple[int, int]
 
 
@@ -18,7 +18,8 @@ Size = tuple[int, int]
 class Level:
     """The default boxes of one map: `scale` of the squares and of the larger square, aspect ratios beside 1.
 
-    `step` is the distance of two centres as a share of the picture; None = what the map's size makes it.
+    `step` is the distance of two centres as a share of a picture of the published size; None = what the map's size
+    makes it.
     """
 
     scale: float
@@ -31,19 +32,35 @@ class Level:
         """Boxes in each cell: two squares, and two for each ratio (wide and high)."""
         return 2 + 2 * len(self.ratios)
 
+    def distance(self, cells: int) -> float:
+        """Of two centres along an axis with so many cells, as a share of the picture."""
+        if self.step is None:
+            return 1 / cells
+        published = math.ceil(1 / self.step - 1e-9)  # cells of the picture that the step was given for
+        return self.step * published / cells
+
 
 def levels(layout: Layout, size: Literal[300, 512]) -> tuple[Level, ...]:
-    """The published layouts: `blitz` has six boxes in every cell (Dvornik et al. 2017), `ssd` is Liu et al. 2016."""
+    """The published layouts: `blitz` has six boxes in every cell (Dvornik et al. 2017); `ssd` is Liu et al. 2016.
+
+    Raises:
+        ValueError: For `ssd_coco`, whose boxes are smaller, at 512.
+    """
     if layout == "blitz":
         scales = BLITZ[size]
         return tuple(Level(scale=a, larger=b, ratios=(2, 3)) for a, b in itertools.pairwise(scales))
     sizes, steps, ratios = SSD[size]
+    if layout == "ssd_coco":
+        if size != 300:
+            raise ValueError('anchors="ssd_coco" is for size=300')
+        sizes = SSD_COCO
     return tuple(
         Level(scale=low / size, larger=high / size, ratios=ratio, step=step / size)
         for low, high, step, ratio in zip(sizes, sizes[1:], steps, ratios, strict=False)
     )
 
 
+SSD_COCO = (21, 45, 99, 153, 207, 261, 315)
 BLITZ = {
     300: (0.1, 0.2, 0.3875, 0.575, 0.7625, 0.95, 1.1375),
     512: (0.04, 0.1, 0.27, 0.44, 0.61, 0.78, 0.95, 1.12),
@@ -76,10 +93,7 @@ def default_boxes(of: tuple[Level, ...], sizes: tuple[Size, ...]) -> Float[Tenso
         for ratio in level.ratios:
             root = math.sqrt(ratio)
             shapes += [(level.scale * root, level.scale / root), (level.scale / root, level.scale * root)]
-        rows, columns = (
-            (torch.arange(n, dtype=torch.float64) + 0.5) * (1 / n if level.step is None else level.step)
-            for n in (height, width)
-        )
+        rows, columns = ((torch.arange(n, dtype=torch.float64) + 0.5) * level.distance(n) for n in (height, width))
         cells = torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], -1).view(-1, 1, 2)
         own = torch.tensor(shapes, dtype=torch.float64).view(1, -1, 2)
         parts = (cells.expand(-1, own.shape[1], 2), own.expand(len(cells), -1, 2))
