@@ -182,11 +182,12 @@ class IvaNet(SegmentationModel):
         defaults = self._defaults_of(outputs, size)
         objects, classes, there = self._objects(targets.instances, size, device)
         owner = match_boxes(defaults, objects, there)
-        rows = torch.arange(len(owner), device=device)[:, None]
-        matched = owner.clamp(min=0)
-        true_offsets = encode_boxes(objects[rows, matched], defaults)
-        true_classes = torch.where(owner >= 0, classes[rows, matched], 0)
-        counted = (owner >= 0) | self._counted(targets.instances, corners(defaults), size)
+        picture, box = (owner >= 0).nonzero(as_tuple=True)
+        matched = owner[picture, box]
+        true_classes = torch.zeros_like(owner)
+        true_classes[picture, box] = classes[picture, matched]
+        true_offsets = encode_boxes(objects[picture, matched], defaults[box])
+        counted = self._counted(targets.instances, corners(defaults), size)
         class_loss, offset_loss = box_loss(outputs.box_logits, outputs.box_offsets, true_classes, true_offsets, counted)
         return {"box_classes": class_loss, "box_offsets": offset_loss}
 

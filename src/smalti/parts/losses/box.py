@@ -13,7 +13,7 @@ def box_loss(
     logits: Float[Tensor, "batch boxes classes"],
     offsets: Float[Tensor, "batch boxes 4"],
     classes: Int[Tensor, "batch boxes"],
-    true_offsets: Float[Tensor, "batch boxes 4"],
+    true_offsets: Float[Tensor, "positives 4"],
     counted: Bool[Tensor, "batch boxes"],
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the classes, and smooth L1 of the offsets, both divided by the batch's boxes with an object.
@@ -25,21 +25,21 @@ def box_loss(
         logits: Class 0 is the background.
         offsets: As answered.
         classes: True class of each box, 0 = background.
-        true_offsets: Read only where a box stands for an object.
-        counted: Boxes of which it is known what they stand for; the others, those of pictures without annotations
-            among them, cost nothing.
+        true_offsets: Of the boxes that stand for an object, in their order.
+        counted: Boxes that are background unless they stand for an object; the others, those of pictures without
+            annotations among them, cost nothing.
     """
     # UNCLEAR: normalised over the batch, as the sum in the paper's equation says; SSD's code does, BlitzNet's does not.
     logits = logits.float()
-    positive = (classes > 0) & counted
+    positive = classes > 0
     count = positive.sum(1)
     total = count.sum().clamp(min=1)
     background_loss = -F.log_softmax(logits.detach(), -1)[..., 0]
-    background_loss = background_loss.masked_fill((classes > 0) | ~counted, -torch.inf)
+    background_loss = background_loss.masked_fill_(positive | ~counted, -torch.inf)
     negative = _hardest(background_loss, NEGATIVES * count)
     chosen = positive | negative
     class_loss = F.cross_entropy(logits[chosen], classes[chosen], reduction="sum")
-    offset_loss = F.smooth_l1_loss(offsets.float()[positive], true_offsets[positive], reduction="sum")
+    offset_loss = F.smooth_l1_loss(offsets.float()[positive], true_offsets, reduction="sum")
     return class_loss / total, offset_loss / total
 
 
