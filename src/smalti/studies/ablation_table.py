@@ -25,6 +25,8 @@ TITLES = {
     "distances.mae": "distance error (less is better)",
     "panoptic.pq_things": "PQ of things",
     "instances.ap50": "mask AP at 0.50",
+    "boxes.map50": "box mAP at 0.50",
+    "boxes.ap": "box AP",
 }
 """Others appear under their own name."""
 Measured = tuple[float, float]
