@@ -15,7 +15,7 @@ from scipy.ndimage import distance_transform_edt, find_objects
 
 from smalti.geometry.distances import instance_distances
 from smalti.geometry.edges import label_edges
-from smalti.parts.grouping import group_objects
+from smalti.parts.grouping import Grouping, group_objects
 
 
 def street(height: int, width: int, objects: int) -> tuple[np.ndarray, np.ndarray]:
@@ -60,8 +60,8 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=9)
     options = arguments.parse_args()
     cv2.setNumThreads(1)
-    print("| size | targets, ms | SciPy, ms | faster | grouping, ms | objects grouped |")
-    print("|---|---|---|---|---|---|")
+    print("| size | targets, ms | SciPy, ms | faster | grouping, ms | with join_below, ms | objects grouped |")
+    print("|---|---|---|---|---|---|---|")
     for height, width in ((512, 1024), (1024, 2048)):
         classes, ids = street(height, width, options.objects)
         distances = instance_distances(ids)
@@ -73,14 +73,18 @@ def main() -> None:
             "ours": lambda c=classes, i=ids: (instance_distances(i), label_edges(c, i)),
             "scipy": lambda c=classes, i=ids: by_scipy(c, i),
             "grouping": lambda c=classes, d=distances, e=edges: group_objects(c, {1: "a", 2: "b"}, d, edges=e),
+            "joined": lambda c=classes, d=distances, e=edges: group_objects(
+                c, {1: "a", 2: "b"}, d, edges=e, rules=Grouping(join_below=0.8)
+            ),
         }
         taken: dict[str, list[float]] = {name: [] for name in work}
         for _ in range(options.rounds):
             for name, one in work.items():
                 taken[name].append(milliseconds(one))
-        ours, peer, grouping = (statistics.median(taken[name]) for name in work)
+        ours, peer, grouping, joined = (statistics.median(taken[name]) for name in work)
         found = len(group_objects(classes, {1: "a", 2: "b"}, distances, edges=edges).labels)
-        print(f"| {height}x{width} | {ours:.1f} | {peer:.1f} | {peer / ours:.1f} | {grouping:.0f} | {found} |")
+        times = f"{ours:.1f} | {peer:.1f} | {peer / ours:.1f} | {grouping:.0f} | {joined:.0f}"
+        print(f"| {height}x{width} | {times} | {found} |")
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ TASK_NEEDS = {
     "distances": frozenset({"distances", "distance_weights", "distances_valid"}),
 }
 LIGHT_WIDTHS = (128, 96, 48, 32)
+LIGHT_RATES: dict[str, Any] = {"learning_rate": 2e-3, "encoder_learning_rate": 1e-3, "ema": 0.99, "validate_every": 1}
 
 
 class Hourglass(SegmentationModel):
@@ -321,7 +322,7 @@ def kitti_light() -> Recipe:
     """KITTI on two cores, from ImageNet's weights alone."""
     recipe = scenes()
     crops = replace(recipe.augmentation, scale=(0.5, 2.0), crop=(300, 500))
-    training = replace(recipe.training, epochs=20, steps_per_epoch=40, batch=4)
+    training = replace(recipe.training, epochs=20, steps_per_epoch=40, warmup=100, **LIGHT_RATES)
     return replace(
         recipe, name="hourglass.kitti_light", data=DataRecipe(set="kitti"), augmentation=crops, training=training
     )
@@ -335,8 +336,8 @@ def scenes() -> Recipe:
         config=_light(),
         augmentation=AugmentationRecipe(scale=(0.75, 1.5), brightness=0.3, contrast=0.3, saturation=0.3),
         training=TrainingRecipe(
-            epochs=6, batch=8, learning_rate=2e-3, encoder_learning_rate=1e-3, warmup=100, clip=5.0, ema=0.99,
-            validate_every=2,
+            epochs=6, batch=4, learning_rate=1.5e-3, encoder_learning_rate=7.5e-4, warmup=200, clip=5.0, ema=0.995,
+            validate_every=3,
         ),
     )  # fmt: skip
 
@@ -348,7 +349,7 @@ def scenes_short() -> Recipe:
         recipe,
         name="hourglass.scenes_short",
         data=DataRecipe(set="scenes", options={"train_length": 1200}),
-        training=replace(recipe.training, epochs=1, warmup=50, ema=0.98, validate_every=1),
+        training=replace(recipe.training, epochs=1, batch=8, warmup=50, **LIGHT_RATES | {"ema": 0.98}),
     )
 
 

@@ -34,20 +34,18 @@ def box_loss(
     positive = classes > 0
     count = positive.sum(1)
     total = count.sum().clamp(min=1)
-    background_loss = -F.log_softmax(logits.detach(), -1)[..., 0]
-    background_loss = background_loss.masked_fill_(positive | ~counted, -torch.inf)
-    negative = _hardest(background_loss, NEGATIVES * count)
+    # The order is that of the losses of the background, -log p; a softmax is cheaper than its logarithm.
+    hardness = 1 - F.softmax(logits.detach(), -1)[..., 0]
+    negative = _hardest(hardness.masked_fill_(positive | ~counted, -torch.inf), NEGATIVES * count)
     chosen = positive | negative
     class_loss = F.cross_entropy(logits[chosen], classes[chosen], reduction="sum")
     offset_loss = F.smooth_l1_loss(offsets.float()[positive], true_offsets, reduction="sum")
     return class_loss / total, offset_loss / total
 
 
-def _hardest(
-    background_loss: Float[Tensor, "batch boxes"], count: Int[Tensor, " batch"]
-) -> Bool[Tensor, "batch boxes"]:
+def _hardest(hardness: Float[Tensor, "batch boxes"], count: Int[Tensor, " batch"]) -> Bool[Tensor, "batch boxes"]:
     """The `count` boxes of each picture with the highest values; never those of -inf."""
-    most = min(int(count.max()), background_loss.shape[1])
-    values, places = background_loss.topk(most, dim=1)
+    most = min(int(count.max()), hardness.shape[1])
+    values, places = hardness.topk(most, dim=1)
     wanted = (torch.arange(most, device=count.device) < count[:, None]) & (values > -torch.inf)
-    return torch.zeros_like(background_loss, dtype=torch.bool).scatter_(1, places, wanted)
+    return torch.zeros_like(hardness, dtype=torch.bool).scatter_(1, places, wanted)
