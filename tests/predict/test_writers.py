@@ -51,10 +51,11 @@ def test_objects_as_numbers_and_coco_results(answer, tmp_path):
         assert np.array_equal(rle.decode(result["segmentation"]).astype(bool), ids == number)
 
 
-def test_a_picture_whose_name_is_no_number(answer, tmp_path):
-    for name in ("street_1", "007", "²"):
-        write("instances", answer, tmp_path, name)
-        assert json.loads((tmp_path / "instances.json").read_text())[0]["image_id"] == name
+@pytest.mark.parametrize(("name", "number"), [("street_1", "street_1"), ("²", "²"), ("12", 12), ("000000006818", 6818)])
+def test_pictures_are_numbered_as_coco_does(answer, tmp_path, name, number):
+    """Its files are named by their number, with zeros in front."""
+    write("instances", answer, tmp_path, name)
+    assert json.loads((tmp_path / "instances.json").read_text())[0]["image_id"] == number
 
 
 def test_cityscapes_files(answer, tmp_path):
