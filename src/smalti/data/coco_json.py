@@ -6,6 +6,7 @@ Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
 import json
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +136,7 @@ def problem_of(entry: Mapping[str, Any], size: Size, classes: Container[int]) ->
     if has_area(entry) and (wrong := what_is_wrong(_corners(box), size)):
         return f"cannot be used: {wrong}"
     area, crowd = entry.get("area", 0), entry.get("iscrowd", 0)
-    if not _is_number(area) or area < 0 or crowd not in (0, 1) or isinstance(crowd, str):
+    if not _is_number(area) or area < 0 or crowd not in (0, 1):
         return f"needs an area that is a number of at least 0, has {area}, and an iscrowd of 0 or 1, has {crowd}"
     return _problem_of_mask(entry.get("segmentation"), size)
 
@@ -255,7 +256,6 @@ def painted(
 
 
 def _check_unique(path: Path, what: str, numbers: Sequence[Any]) -> None:
-    if len(set(numbers)) < len(numbers):
-        seen: set[Any] = set()
-        twice = next(n for n in numbers if n in seen or seen.add(n))  # type: ignore[func-returns-value]
-        raise DataError(f"{path}: {what} {twice} is there twice")
+    repeated = [number for number, count in Counter(numbers).items() if count > 1]
+    if repeated:
+        raise DataError(f"{path}: {what} {repeated[0]} is there twice")

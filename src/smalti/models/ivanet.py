@@ -307,7 +307,7 @@ def voc2012_seg_300() -> Recipe:
 
 
 def voc0712_300() -> Recipe:
-    """VOC 2007 trainval, whose pictures mostly have boxes only, and VOC 2012 with SBD's masks."""
+    """The boxes of VOC 2007 trainval, and boxes and masks of VOC 2012 with SBD's."""
     return _voc("voc0712_300", "trainval_0712", 300)
 
 
