@@ -143,16 +143,18 @@ def _light(encoder: str) -> Config:
 
 
 def camvid() -> Recipe:
-    """CamVid on two cores in about 67 minutes: test mIoU 0.666.
-
-    Measured: benchmarks/README.md.
-    """
+    """CamVid on two cores; the model that comes with the package (`smalti.load("default")`)."""
+    config = dataclasses.replace(_light("tf_efficientnet_lite2"), widths=(128, 128, 96, 64, 32), convolutions=1)
     training = TrainingRecipe(
-        epochs=33, batch=8, learning_rate=1e-3, encoder_learning_rate=3e-4, warmup=100, clip=5.0, ema=0.99,
-        validate_every=3,
+        epochs=38, batch=4, learning_rate=1e-3, encoder_learning_rate=3e-4, warmup=150, clip=5.0, ema=0.995,
+        validate_every=2,
     )  # fmt: skip
+    # Three quarters of a picture at a time: more steps in the same time, and thin things are seen enlarged.
+    augmentation = AugmentationRecipe(
+        scale=(0.6, 2.0), crop=(288, 384), brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05
+    )
     return _street_scenes(
-        "sis_cnn.camvid", _light("tf_efficientnet_lite2"), DataRecipe(set="camvid"), training=training
+        "sis_cnn.camvid", config, DataRecipe(set="camvid"), training=training, augmentation=augmentation
     )
 
 
