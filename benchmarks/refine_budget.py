@@ -21,7 +21,7 @@ from smalti.data.fit import fit_picture
 from smalti.hardware import autocast
 from smalti.metrics.confusion import ConfusionMatrix
 from smalti.metrics.semantic import semantic_metrics
-from smalti.predict.predictor import load
+from smalti.predict.loading import load
 
 BUDGETS = (0.0, 0.1, 0.25, 0.5, 1.0, None)
 

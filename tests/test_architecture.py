@@ -13,18 +13,21 @@ RANK = {
     "recipe": 2, "parts": 2, "data": 2, "metrics": 2, "draw": 2,
     "models": 3,
     "checkpoint": 4,
-    "training": 5, "predict": 5,
-    "evaluation": 6,
-    "session": 7,
-    "studies": 8,
-    "cli": 9, "__init__": 9, "__main__": 9,
+    "training": 5, "export": 5,
+    "predict": 6,
+    "evaluation": 7,
+    "session": 8,
+    "studies": 9,
+    "cli": 10, "__init__": 10, "__main__": 10,
 }  # fmt: skip
 SAME_RANK_ALLOWED = {("data", "recipe")}
 FORBIDDEN = {
     "parts": {"labels", "containers"},
     "models": {"data", "metrics", "draw"},
     "checkpoint": {"data", "metrics", "draw"},
+    "predict": {"training"},
     "evaluation": {"training"},
+    "export": {"data", "metrics", "draw"},
 }
 FRAMEWORK_ROOMS = {
     "lightning": ("training/",),
@@ -32,6 +35,10 @@ FRAMEWORK_ROOMS = {
     "matplotlib": ("evaluation/plots.py",),
     "jinja2": ("evaluation/report.py",),
     "typer": ("cli.py",),
+    "nncf": ("export/forms.py",),
+    "onnx": ("export/forms.py", "predict/runtimes.py"),
+    "onnxruntime": ("predict/runtimes.py",),
+    "openvino": ("export/forms.py", "predict/runtimes.py"),
 }
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "core", "base", "manager", "engine", "wrapper", "tools", "lib"}
 LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 400, 60, 6

@@ -12,7 +12,7 @@ answer = predictor("photo.jpg")
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # the rooms are imported when they are needed: `import smalti` and `smalti --help` answer at once
     from pathlib import Path
@@ -99,12 +99,23 @@ def evaluate(
     return session.evaluate(model, data=data, split=split, out=out, changes=changes)
 
 
-def load(path: str | Path) -> Predictor:
-    """The predictor of a run folder or checkpoint: `load("runs/first")("photo.jpg").semantic`.
+def load(
+    path: str | Path = "default",
+    *,
+    runtime: Literal["auto", "torch", "onnx", "openvino"] = "auto",
+    device: str | None = None,
+) -> Predictor:
+    """The predictor of a run folder, a checkpoint or an exported file: `load("runs/first")("photo.jpg").semantic`.
+
+    Args:
+        path: "default" = the network for street scenes that comes with the package.
+        runtime: "auto" = OpenVINO or ONNX Runtime where there is no accelerator and the network has been converted
+            before, else torch; "onnx" and "openvino" convert it (once, half a minute).
+        device: torch's, e.g. "cuda:1"; None = the accelerator if there is one.
 
     Raises:
-        ValueError: If there is no checkpoint.
+        ValueError: If there is no model of this package, or the runtime is not installed.
     """
-    from smalti.predict import predictor
+    from smalti.predict import loading
 
-    return predictor.load(path)
+    return loading.load(path, loading.Execution(runtime=runtime, device=device))

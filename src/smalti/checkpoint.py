@@ -3,11 +3,12 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 
 from smalti.files import replacing
@@ -19,6 +20,11 @@ from smalti.settings import override, to_json
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
+DEFAULT = "default"
+DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "default.safetensors"
+"""The network that comes with the package; its card and its licence stand beside it."""
+FORMAT = 1
+"""Of the card; a file with a higher one was made by a newer version of the package."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,10 @@ class Card:
     steps: int = 0
     metrics: dict[str, float]
     version: str = ""
+    terms: str = ""
+    """Under which the weights may be used, where they have terms of their own."""
+    export: Mapping[str, Any] = field(default_factory=dict)
+    """Of a file for another runtime: which, the outputs in order, and how well it agrees with the network itself."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values. The data folder's path stays on the machine it belongs to."""
@@ -42,7 +52,36 @@ class Card:
             "steps": self.steps,
             "metrics": self.metrics,
             "version": self.version,
+            "format": FORMAT,
+            **({"terms": self.terms} if self.terms else {}),
+            **({"export": dict(self.export)} if self.export else {}),
         }
+
+    @classmethod
+    def from_text(cls, text: str, path: Path) -> "Card":
+        """The card as it stands in the file at `path`.
+
+        Raises:
+            ValueError: If a newer version wrote it, or it is none.
+        """
+        try:
+            values = json.loads(text)
+            made_with = values.get("format", FORMAT)
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{path}: its card cannot be read: {error}") from error
+        if made_with > FORMAT:
+            raise ValueError(f"{path}: made by smalti {values.get('version', '')}, which is newer than this one: "
+                             "pip install --upgrade smalti")  # fmt: skip
+        return cls(
+            recipe=recipe_from_json(values["recipe"], model_class(values["recipe"]["model"]).config_type),
+            labels=LabelSet.from_json(values["labels"]),
+            epoch=values["epoch"],
+            steps=values["steps"],
+            metrics=values["metrics"],
+            version=values["version"],
+            terms=values.get("terms", ""),
+            export=values.get("export", {}),
+        )
 
 
 def save(model: SegmentationModel, card: Card, path: Path) -> None:
@@ -72,16 +111,7 @@ def read_card(path: Path) -> Card:
         raise ValueError(f"{path}: cannot be read as a checkpoint: {error}") from error
     if text is None:
         raise ValueError(f"{path}: holds weights, but no recipe and class table: not a checkpoint of this package")
-    values = json.loads(text)
-    config = model_class(values["recipe"]["model"]).config_type
-    return Card(
-        recipe=recipe_from_json(values["recipe"], config),
-        labels=LabelSet.from_json(values["labels"]),
-        epoch=values["epoch"],
-        steps=values["steps"],
-        metrics=values["metrics"],
-        version=values["version"],
-    )
+    return Card.from_text(text, path)
 
 
 def load(path: Path, changes: Mapping[str, Any] | None = None) -> tuple[SegmentationModel, Card]:
@@ -95,13 +125,26 @@ def load(path: Path, changes: Mapping[str, Any] | None = None) -> tuple[Segmenta
             the recipe.
     """
     file = find(path)
-    card = read_card(file)
-    _check_changes(changes or {}, model_class(card.recipe.model))
-    recipe = override(card.recipe, changes or {})
-    card = dataclasses.replace(card, recipe=recipe)
-    model = build(model_class(recipe.model), recipe.config, card.labels, None)
+    card = changed(read_card(file), changes or {})
+    model = build(model_class(card.recipe.model), card.recipe.config, card.labels, None)
     load_weights(model, file)
     return model.eval(), card
+
+
+def skeleton(card: Card) -> SegmentationModel:
+    """The network without weights: it decodes the answers that another runtime gave."""
+    with torch.device("meta"):
+        return build(model_class(card.recipe.model), card.recipe.config, card.labels, None).eval()
+
+
+def changed(card: Card, changes: Mapping[str, Any]) -> Card:
+    """The card of a network that answers in another way than it was trained; see `load`.
+
+    Raises:
+        ValueError: If a key is unknown or not to be changed any more.
+    """
+    _check_changes(changes, model_class(card.recipe.model))
+    return dataclasses.replace(card, recipe=override(card.recipe, changes))
 
 
 def _check_changes(changes: Mapping[str, Any], network: type[SegmentationModel]) -> None:
@@ -114,11 +157,13 @@ def _check_changes(changes: Mapping[str, Any], network: type[SegmentationModel])
 
 
 def find(path: Path) -> Path:
-    """The checkpoint meant by a path: the file itself, or the best (else the last) one of a run folder.
+    """The checkpoint meant by a path: the file itself, the best (else the last) one of a run folder, or `default`.
 
     Raises:
         ValueError: If there is none.
     """
+    if str(path) == DEFAULT:
+        return DEFAULT_WEIGHTS
     if path.is_dir():
         for name in (BEST, LAST):
             if (path / name).is_file():

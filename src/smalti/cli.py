@@ -163,6 +163,42 @@ def predict(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="Run folder or checkpoint, or `default`.")],
+    to: Annotated[Literal["onnx", "openvino", "torch"], typer.Option(help="The runtime that is to take it.")],
+    out: Annotated[Path, typer.Option(help="The file: .onnx, .xml (OpenVINO) or .pt2 (torch).")],
+    int8: Annotated[bool, typer.Option("--int8", help="8-bit numbers, calibrated on training pictures.")] = False,
+    data: Data = None,
+    split: Annotated[str | None, typer.Option(help="Judged on this split; else the validation split.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")
+    ] = None,
+) -> None:
+    """Write a network for another runtime, and prove that it answers alike.
+
+    The file carries class table, input policy and card; batch, height and width stay free. It is run beside the network
+    on pictures of odd sizes, with --data also measured on that data set, and what was seen is written into its card. If
+    it loses more than 0.1 points (8 bits: 0.5), the command says so and ends with code 1. `smalti predict` and
+    `smalti evaluate` take such files like checkpoints.
+
+    \b
+    Examples:
+      smalti export runs/first --to onnx --out first.onnx
+      smalti export default --to openvino --out street.xml --int8 --data camvid=~/data/CamVid
+    """
+    from smalti.exporting import Wish
+    from smalti.exporting import export as run_export
+
+    wish = Wish(to=to, out=out, int8=int8, data=data, split=split)
+    with _progress("pictures") as progress:
+        written = run_export(model, wish, changes=_changes(set_), tell=typer.echo, progress=progress)
+    typer.echo(f"{written.path}: {written.reason}")
+    if not written.agrees:
+        typer.echo("error: the file answers otherwise than the network: do not use it in its place", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
 def ablate(
     name: Annotated[str, typer.Argument(help="`smalti list ablations` shows them; or a recipe.")],
     out: Out,

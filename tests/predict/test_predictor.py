@@ -10,6 +10,7 @@ from smalti import create_model
 from smalti.predict.folder import find_files, predict_files
 from smalti.predict.pictures import as_tensor
 from smalti.predict.predictor import Predictor
+from smalti.predict.runtimes import TorchRuntime
 from smalti.recipe import InputPolicy
 
 
@@ -17,7 +18,7 @@ from smalti.recipe import InputPolicy
 def predictor():
     torch.manual_seed(0)
     model = create_model("sis_cnn", classes=4, encoder="resnet10t", widths=(8, 8, 8, 8))
-    return Predictor(model, InputPolicy(), precision="float32", device="cpu")
+    return Predictor(model, InputPolicy(), TorchRuntime(model, "float32", "cpu"))
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_every_way_to_hold_a_picture_gives_the_same(predictor, picture, tmp_path
     InputPolicy(fit="stretch", size=(32, 64)), InputPolicy(fit="crop", size=(32, 32)),
 ], ids=lambda p: f"{p.fit}-{p.size}")  # fmt: skip
 def test_the_answer_is_in_the_pictures_own_pixels(predictor, policy, size):
-    other = Predictor(predictor.model, policy, precision="float32", device="cpu")
+    other = Predictor(predictor.model, policy, predictor.runtime)
     answer = other(np.zeros((*size, 3), np.uint8))
     assert answer.semantic.shape == answer.confidence.shape == size
     torch.testing.assert_close(answer.probabilities.sum(0), torch.ones(size))

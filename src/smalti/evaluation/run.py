@@ -17,9 +17,9 @@ from smalti.evaluation.errors import best_and_worst, most_doubtful
 from smalti.evaluation.measures import Measures, true_labels
 from smalti.evaluation.report import Example, ReportContent, write_report
 from smalti.files import write_text
-from smalti.hardware import uses_bfloat16
 from smalti.models.create import find_recipe, paper_numbers
-from smalti.predict.predictor import Predictor, load_with_card
+from smalti.predict.loading import Execution, load_with_card
+from smalti.predict.predictor import Predictor
 from smalti.recipe import DataRecipe, Recipe
 from smalti.settings import override
 
@@ -31,6 +31,9 @@ DOUBTFUL = 8
 """Pictures to look at first that it names."""
 
 OPTIONS = "data.options."
+
+TORCH = Execution(runtime="torch")
+"""Numbers are torch's, unless another runtime is asked for."""
 
 Progress = Callable[[int, int], None]
 
@@ -59,6 +62,7 @@ def evaluate_checkpoint(
     progress: Progress | None = None,
     *,
     changes: Mapping[str, Any] | None = None,
+    execution: Execution = TORCH,
 ) -> Evaluation:
     """Measures a run folder or checkpoint on a split, at each picture's own size; keeps counts, never logits.
 
@@ -70,12 +74,14 @@ def evaluate_checkpoint(
         progress: Called with (pictures done, pictures in all).
         changes: Dotted keys of the recipe, for a network that is to answer in another way than it was trained, or for
             options of the data set (data.options.…).
+        execution: What computes the answers; exported files run in their own runtime.
 
     Raises:
         ValueError: If the checkpoint and the data have different classes, or a file cannot be read.
     """
     options = {key: value for key, value in (changes or {}).items() if key.startswith(OPTIONS)}
-    predictor, card = load_with_card(path, changes={k: v for k, v in (changes or {}).items() if k not in options})
+    others = {k: v for k, v in (changes or {}).items() if k not in options}
+    predictor, card = load_with_card(path, execution, others)
     dataset = _open(override(card.recipe, options).data, data, split or card.recipe.data.validation)
     if dataset.labels.names != card.labels.names:
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
@@ -131,7 +137,8 @@ def _protocol(card: Card, dataset: Dataset, predictor: Predictor, version: str) 
         "objects": "edges within 2 pixels, the truth's being two wide; things that the truth does not tell apart are "
         "neither right nor wrong",
         "views": 1,
-        "precision": "bfloat16" if uses_bfloat16(predictor.precision, predictor.device) else "float32",
+        "runtime": predictor.runtime.name,
+        "precision": predictor.runtime.precision,
         "recipe": recipe.name,
         "weights": f"{recipe.weights or 'random'}, then {card.steps} steps ({card.epoch} epochs)",
         "loss": predictor.model.loss_in_words(),

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from smalti.parts.same_padding import pad_same, pads_same
+
 
 class _BackwardInFloat32(torch.autograd.Function):
     """Depthwise convolution in the input's dtype, its gradients in float32.
@@ -60,7 +62,7 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels out_h out_w"]:  # noqa: D102
         if self.same_padding:
-            x = _pad_same(x, self)
+            x = pad_same(x, self)
         if not (x.requires_grad and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
             plain: Tensor = self._conv_forward(x, self.weight, self.bias)
             return plain
@@ -70,25 +72,16 @@ class DepthwiseConv2d(nn.Conv2d):
         return y if self.bias is None else y + self.bias.to(dtype)[:, None, None]
 
 
-def _pad_same(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    pads = []
-    for size, kernel, stride, dilation in zip(x.shape[-2:], conv.kernel_size, conv.stride, conv.dilation, strict=True):
-        pads.append(max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0))
-    (high, wide) = pads
-    return F.pad(x, [wide // 2, wide - wide // 2, high // 2, high - high // 2])
-
-
 def speed_up_depthwise(module: nn.Module) -> None:
     """Replaces the depthwise convolutions below `module`, in place; parameters and their names stay as they are."""
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if isinstance(child, nn.Conv2d) and _is_plain_depthwise(child):
-                same = type(child).__name__ == "Conv2dSame"  # timm's twin of TensorFlow's padding
-                parent.register_module(name, DepthwiseConv2d.taking_over(child, same))
+                parent.register_module(name, DepthwiseConv2d.taking_over(child, pads_same(child)))
 
 
 def _is_plain_depthwise(conv: nn.Conv2d) -> bool:
-    plain = type(conv) is nn.Conv2d or type(conv).__name__ == "Conv2dSame"
+    plain = type(conv) is nn.Conv2d or pads_same(conv)
     depthwise = 1 < conv.groups == conv.in_channels == conv.out_channels
     numbers = isinstance(conv.padding, tuple) or type(conv) is not nn.Conv2d
     return plain and depthwise and numbers and conv.padding_mode == "zeros"

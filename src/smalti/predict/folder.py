@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures, read_picture
-from smalti.predict.predictor import load
+from smalti.predict.loading import load
 from smalti.predict.writers import ENDINGS, MASKS, WRITERS, NoSuchAnswerError
 
 

@@ -86,8 +86,26 @@ def atrous_convolutions(
 
     One matrix product whatever the number of rates; equal to the literal form but for rounding.
     """
-    taps = weight.permute(2, 3, 0, 1).reshape(9 * weight.shape[0], weight.shape[1], 1, 1)
-    return list(_ShiftAndAdd.apply(F.conv2d(x, taps), groups))
+    taps = F.conv2d(x, weight.permute(2, 3, 0, 1).reshape(9 * weight.shape[0], weight.shape[1], 1, 1))
+    return _shifted_copies(taps, groups) if torch.compiler.is_exporting() else list(_ShiftAndAdd.apply(taps, groups))
+
+
+def _shifted_copies(
+    taps: Float[Tensor, "batch taps height width"], groups: tuple[tuple[int, ...], ...]
+) -> list[Float[Tensor, "batch out height width"]]:
+    """The same without writing in place, which other runtimes do slowly, and without asking how large the map is."""
+    height, width = taps.shape[-2:]
+    margin = max(rate for rates in groups for rate in rates)
+    maps = F.pad(taps, [margin] * 4).chunk(9, dim=1)
+    answers = []
+    for rates in groups:
+        places = [
+            one[..., margin + row * rate :, margin + column * rate :][..., :height, :width]
+            for rate in rates
+            for (row, column), one in zip(OFFSETS, maps, strict=True)
+        ]
+        answers.append(sum(places[1:], places[0]))
+    return answers
 
 
 class _ShiftAndAdd(torch.autograd.Function):

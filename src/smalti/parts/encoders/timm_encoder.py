@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from smalti.parts.convolution import check_rates
 from smalti.parts.depthwise import speed_up_depthwise
 from smalti.parts.encoders.imagenet import WeightsNotFoundError, local_imagenet_weights, read_tensors
+from smalti.parts.same_padding import own_same_padding
 
 OUTPUT_STRIDES = (8, 16, 32)
 
@@ -78,6 +79,7 @@ class TimmEncoder(nn.Module):
         self.mean = tuple(config.mean[k % 3] for k in range(in_channels))
         self.std = tuple(config.std[k % 3] for k in range(in_channels))
         speed_up_depthwise(self.network)
+        own_same_padding(self.network)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> list[Float[Tensor, "batch _ _ _"]]:
         """The pyramid, from fine to coarse."""

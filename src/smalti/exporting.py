@@ -1,0 +1,145 @@
+"""The job of exporting: write a network for another runtime, run the file beside it, and say how they agree."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import smalti
+from smalti import checkpoint
+from smalti.checkpoint import Card
+from smalti.data.dataset import Dataset, open_dataset, parse_data_argument
+from smalti.data.fit import fit_picture
+from smalti.evaluation.agreement import Agreement, compare, odd_sizes, verdict
+from smalti.evaluation.run import Progress, evaluate_checkpoint
+from smalti.export.forms import FORMS, Form, To
+from smalti.export.program import to_program
+from smalti.models.contract import SegmentationModel
+from smalti.predict.loading import Execution, exported_card, load
+from smalti.predict.predictor import Predictor
+from smalti.predict.runtimes import TorchRuntime
+
+COMPARED = 8
+"""Pictures that both are run on."""
+CALIBRATED = 100
+"""Training pictures that 8-bit numbers are calibrated on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What is to be written, and by what it is judged.
+
+    `data` (as for `smalti evaluate`) gives the pictures that it is compared on, the metric that judges it, on `split`,
+    and with `int8` the training pictures for calibration. Without it the pictures are drawn scenes.
+    """
+
+    to: To
+    out: Path
+    int8: bool = False
+    data: str | None = None
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what cannot be written."""
+        if self.to not in FORMS:
+            raise ValueError(f'--to is one of {", ".join(FORMS)}, got "{self.to}"')
+        ending = FORMS[self.to].ending
+        if self.out.suffix != ending:
+            raise ValueError(f"a file for {self.to} ends with {ending}, got {self.out}")
+        if self.int8 and self.data is None:
+            raise ValueError("8-bit numbers are calibrated on the training pictures and judged on others: "
+                             "name the data set with --data")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """The file, its card, whether it may stand for the network, and why."""
+
+    path: Path
+    card: Card
+    agrees: bool
+    reason: str
+
+
+def export(
+    model: str | Path,
+    wish: Wish,
+    *,
+    changes: Mapping[str, Any] | None = None,
+    tell: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+) -> Written:
+    """Writes the file, runs it beside the network, and writes what it saw into the file's card.
+
+    Raises:
+        ValueError: If the network cannot be written, or a package for it is missing.
+    """
+    tell = tell or (lambda _: None)
+    network, card = checkpoint.load(Path(model), changes)
+    tell(f"tracing {card.recipe.model}, then writing {wish.out}")
+    program = to_program(network, card.recipe.input)
+    form: Form = FORMS[wish.to].of(program)
+    if wish.int8:
+        tell(f"calibrating 8-bit numbers on {CALIBRATED} training pictures")
+        form = form.quantised(_calibration(network, card, wish))
+    card = exported_card(card, wish.to, program.outputs, "int8" if wish.int8 else "float32")
+    form.write(wish.out, card)
+    tell("running the file beside the network")
+    seen = _compared(network, card, wish)
+    metrics = _measured(Path(model), wish, changes, progress) if wish.data else None
+    agrees, reason = verdict(seen, card.export["precision"], metrics)
+    told = {**seen.to_json(), "pictures_of": _source(wish, card), "agrees": agrees, "verdict": reason}
+    if metrics:
+        keys = [key for key in ("semantic.miou", "boxes.map50", "panoptic.pq") if key in metrics[0]]
+        told["metrics"] = {key: {"network": metrics[0][key], "file": metrics[1].get(key)} for key in keys}
+        told["protocol"] = metrics[1]["protocol"]
+    card = dataclasses.replace(card, export={**card.export, "agreement": told})
+    form.write(wish.out, card)
+    return Written(path=wish.out, card=card, agrees=agrees, reason=reason)
+
+
+def _compared(network: SegmentationModel, card: Card, wish: Wish) -> Agreement:
+    reference = Predictor(network, card.recipe.input, TorchRuntime(network, "float32", "cpu"))
+    found = _dataset(card, wish, None)
+    picked = [found.read(k).image.as_subclass(Tensor) for k in _spread(len(found), COMPARED)]
+    return compare(reference, load(wish.out), odd_sizes(picked))
+
+
+def _calibration(network: SegmentationModel, card: Card, wish: Wish) -> list[Tensor]:
+    found = _dataset(card, wish, card.recipe.data.train)
+    pictures = (found.read(k).image.as_subclass(Tensor) for k in _spread(len(found), CALIBRATED))
+    return [fit_picture(picture, card.recipe.input, network.stride)[0] for picture in pictures]
+
+
+def _dataset(card: Card, wish: Wish, split: str | None) -> Dataset:
+    if wish.data is None:
+        return open_dataset("scenes", root=None, split=wish.split or "val", options={})
+    name, root = parse_data_argument(wish.data, card.recipe.data.set)
+    options = card.recipe.data.options if name == card.recipe.data.set else {}
+    return open_dataset(name, root=root, split=split or wish.split or card.recipe.data.validation, options=options)
+
+
+def _source(wish: Wish, card: Card) -> str:
+    if wish.data is None:
+        return "drawn scenes, cut to odd sizes"
+    found = _dataset(card, wish, None)
+    return f"{found.name} {found.split}, cut to odd sizes"
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """So many places of a list, evenly apart."""
+    return sorted({round(k * (count - 1) / max(1, wanted - 1)) for k in range(wanted)})
+
+
+def _measured(
+    model: Path, wish: Wish, changes: Mapping[str, Any] | None, progress: Progress | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    torch_ = Execution(runtime="torch", precision="float32", device="cpu")
+    network = evaluate_checkpoint(
+        model, wish.data, wish.split, smalti.__version__, progress, changes=changes, execution=torch_
+    )
+    file = evaluate_checkpoint(wish.out, wish.data, wish.split, smalti.__version__, progress, execution=Execution())
+    return network.to_json(), file.to_json()

@@ -1,0 +1,152 @@
+"""From a path to a `Predictor`: run folders, checkpoints, exported files, and which runtime computes them."""
+
+import hashlib
+import importlib.util
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import smalti
+from smalti import checkpoint
+from smalti.checkpoint import Card
+from smalti.data.cache import cache_folder
+from smalti.export.forms import FORMS
+from smalti.export.program import to_program
+from smalti.hardware import Precision
+from smalti.models.contract import SegmentationModel
+from smalti.predict.predictor import Predictor
+from smalti.predict.runtimes import (
+    ENDINGS,
+    OnnxRuntime,
+    OpenVinoRuntime,
+    ProgramRuntime,
+    Runtime,
+    TorchRuntime,
+    read_exported_card,
+)
+
+RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
+MANY = 100
+"""Pictures from which on converting a network (once, half a minute) is less work than what it saves."""
+RUNTIMES: dict[str, Callable[[Path, Card], Runtime]] = {
+    "torch": ProgramRuntime,
+    "onnx": OnnxRuntime,
+    "openvino": OpenVinoRuntime,
+}
+"""That run exported files."""
+log = logging.getLogger("smalti")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """What is to compute the answers.
+
+    `runtime="auto"` on a machine without accelerator is OpenVINO, else ONNX Runtime, where installed and worth a
+    conversion: for `pictures` of 100 or more, or if the converted network is still in the cache; else torch.
+    `precision` None = as trained; it and `device` are torch's.
+    """
+
+    runtime: RuntimeName = "auto"
+    precision: Precision | None = None
+    device: str | None = None
+    pictures: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no runtime can do."""
+        if self.runtime in ("onnx", "openvino") and (self.device or self.precision):
+            raise ValueError(f"device and precision are torch's: leave them out with runtime {self.runtime}")
+
+
+def load(path: str | Path, execution: Execution = Execution(), changes: Mapping[str, Any] | None = None) -> Predictor:
+    """The predictor of a run folder (its best weights), a checkpoint, or an exported file.
+
+    `changes` are dotted keys of the recipe, for a network that is to answer in another way than it was trained, such as
+    {"config.refine_budget": 0.25}.
+
+    Raises:
+        ValueError: If there is no model of this package, or a change that it cannot make.
+    """
+    return load_with_card(path, execution, changes)[0]
+
+
+def load_with_card(
+    path: str | Path, execution: Execution = Execution(), changes: Mapping[str, Any] | None = None
+) -> tuple[Predictor, Card]:
+    """`load`, and what the file says of itself."""
+    path = Path(path)
+    if path.suffix in ENDINGS:
+        return _load_exported(path, execution, changes)
+    model, card = checkpoint.load(path, changes)
+    runtime = _converted(model, card, checkpoint.find(path), execution)
+    if runtime is None:
+        precision = execution.precision or card.recipe.training.precision
+        runtime = TorchRuntime(model, precision, execution.device)
+    return Predictor(model, card.recipe.input, runtime), card
+
+
+def _load_exported(path: Path, execution: Execution, changes: Mapping[str, Any] | None) -> tuple[Predictor, Card]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    if changes:
+        raise ValueError(f"{path}: an exported network answers as it was exported: make the change when exporting")
+    card = read_exported_card(path)
+    wish = execution.runtime
+    if path.suffix == ".pt2":
+        kinds: tuple[str, ...] = ("torch",)
+    else:
+        kinds = ("openvino",) if path.suffix == ".xml" else ("openvino", "onnx")
+    if wish != "auto" and wish not in kinds:
+        raise ValueError(f"{path}: runs in {' or '.join(kinds)}, not in {wish}")
+    installed = [kind for kind in kinds if kind == "torch" or _is_installed(kind)]
+    chosen = wish if wish != "auto" else (installed or kinds)[0]
+    runtime = RUNTIMES[chosen](path, card)
+    return Predictor(checkpoint.skeleton(card), card.recipe.input, runtime), card
+
+
+def _is_installed(runtime: str) -> bool:
+    packages = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx", "onnxscript")}[runtime]
+    return all(importlib.util.find_spec(package) for package in packages)
+
+
+def _converted(model: SegmentationModel, card: Card, file: Path, execution: Execution) -> Runtime | None:
+    """The network in a faster runtime than torch; None where torch is to compute it."""
+    kind = execution.runtime
+    chosen = kind in ("onnx", "openvino")
+    if kind == "auto":
+        if execution.device or execution.precision or torch.cuda.is_available():
+            return None
+        kind = next((name for name in ("openvino", "onnx") if _is_installed(name)), "torch")
+    if kind == "torch":
+        return None
+    form = FORMS[kind]
+    place = cache_folder() / "converted" / f"{_identity(card, file)}{form.ending}"
+    try:
+        if not place.is_file():
+            if not chosen and execution.pictures < MANY:
+                return None
+            log.warning("converting the network for %s, once (about half a minute)", kind)
+            program = to_program(model, card.recipe.input)
+            form.of(program).write(place, exported_card(card, kind, program.outputs))
+        return RUNTIMES[kind](place, read_exported_card(place))
+    except (ValueError, OSError) as error:
+        if chosen:
+            raise
+        log.warning("not converted, so torch computes it: %s", error)
+        return None
+
+
+def _identity(card: Card, file: Path) -> str:
+    digest = hashlib.sha256(file.read_bytes())
+    digest.update(json.dumps(card.to_json(), sort_keys=True).encode())
+    digest.update(f"{smalti.__version__} {torch.__version__}".encode())
+    return digest.hexdigest()[:24]
+
+
+def exported_card(card: Card, to: str, outputs: tuple[str, ...], precision: str = "float32") -> Card:
+    """The card of a file for another runtime."""
+    return replace(card, export={"to": to, "precision": precision, "outputs": list(outputs)})

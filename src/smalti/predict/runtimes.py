@@ -1,0 +1,204 @@
+"""What computes a network's answers: torch, ONNX Runtime or OpenVINO. The only file that runs the latter two."""
+
+import json
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt
+from torch import Tensor
+
+from smalti.checkpoint import Card
+from smalti.containers import Outputs
+from smalti.data.cache import cache_folder
+from smalti.export.forms import CARD_FILE, FORMS, wanted
+from smalti.export.program import INPUT
+from smalti.hardware import Precision, autocast, best_device, uses_bfloat16
+from smalti.models.contract import SegmentationModel
+from smalti.models.create import CARD
+
+ENDINGS = tuple(form.ending for form in FORMS.values())
+
+
+class Runtime(ABC):
+    """Computes the answers for a batch of pictures. `name` and `precision` are for people and protocols."""
+
+    name: str
+    precision: str
+
+    @abstractmethod
+    def __call__(self, images: UInt[Tensor, "batch channels height width"]) -> Outputs:
+        """The network's answers, on the device of the runtime."""
+
+
+class TorchRuntime(Runtime):
+    """The network as it is."""
+
+    def __init__(
+        self, model: SegmentationModel, precision: Precision = "auto", device: torch.device | str | None = None
+    ) -> None:
+        """`device` None = the accelerator if there is one."""
+        self.device = best_device() if device is None else torch.device(device)
+        self.model: SegmentationModel = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._precision: Precision = precision
+        self.precision = "bfloat16" if uses_bfloat16(precision, self.device) else "float32"
+        self.name = f"torch ({self.device.type})"
+
+    def __call__(self, images: UInt[Tensor, "batch channels height width"]) -> Outputs:
+        """See `Runtime`."""
+        batch = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), autocast(self._precision, self.device):
+            answer: Outputs = self.model(batch)
+        return answer
+
+
+class OnnxRuntime(Runtime):
+    """A file of ONNX in ONNX Runtime, on its first execution provider that works here."""
+
+    def __init__(self, path: Path, card: Card) -> None:
+        """Raises ValueError if it is not installed, or refuses the file."""
+        wanted("onnxruntime")
+        import onnxruntime  # noqa: PLC0415  # optional, and slow to import
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # errors only
+        usable = set(onnxruntime.get_available_providers())
+        providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in usable]
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # its errors share no class of their own
+            raise ValueError(f"{path}: ONNX Runtime refuses it: {_first_line(error)}") from error
+        self._outputs = _names(card)
+        device = self._session.get_providers()[0].removesuffix("ExecutionProvider")
+        self.name = f"ONNX Runtime {onnxruntime.__version__} ({device.lower()})"
+        self.precision = card.export["precision"]
+
+    def __call__(self, images: UInt[Tensor, "batch channels height width"]) -> Outputs:
+        """See `Runtime`."""
+        answers = self._session.run(list(self._outputs), {INPUT: images.cpu().numpy()})
+        return _outputs(self._outputs, [torch.from_numpy(answer) for answer in answers])
+
+
+class OpenVinoRuntime(Runtime):
+    """A file of OpenVINO or ONNX in OpenVINO, on the CPU; its compiled form is kept in the cache folder."""
+
+    def __init__(self, path: Path, card: Card) -> None:
+        """Raises ValueError if it is not installed, or refuses the file."""
+        wanted("openvino")
+        import openvino  # noqa: PLC0415  # optional, and slow to import
+
+        core = openvino.Core()
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "CACHE_DIR": str(cache_folder() / "openvino"),
+        }
+        try:
+            self._compiled = core.compile_model(core.read_model(path), "CPU", settings)
+        except RuntimeError as error:
+            raise ValueError(f"{path}: OpenVINO refuses it: {_first_line(error)}") from error
+        self._outputs = _names(card)
+        asked = card.export["precision"]
+        used = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.precision = "bfloat16" if asked == "float32" and used == "bf16" else asked
+        self.name = f"OpenVINO {openvino.__version__.split('-')[0]} (cpu)"
+
+    def __call__(self, images: UInt[Tensor, "batch channels height width"]) -> Outputs:
+        """See `Runtime`."""
+        answers = self._compiled({INPUT: images.cpu().numpy()}, share_inputs=True)
+        return _outputs(self._outputs, [torch.from_numpy(np.array(answers[name])) for name in self._outputs])
+
+
+class ProgramRuntime(Runtime):
+    """A program of torch.export."""
+
+    def __init__(self, path: Path, card: Card) -> None:
+        """Raises ValueError if it cannot be loaded, or only by unpickling."""
+        _refuse_pickles(path)
+        try:
+            program = torch.export.load(path)
+        except Exception as error:  # whatever a broken archive makes it raise
+            raise ValueError(f"{path}: torch.export refuses it: {_first_line(error)}") from error
+        # Its guards say which branches were taken at the size of tracing; those hold for every size (`TRACED`).
+        self._module = program.module(check_guards=False)
+        self._outputs = _names(card)
+        self.name, self.precision = "torch.export (cpu)", card.export["precision"]
+
+    def __call__(self, images: UInt[Tensor, "batch channels height width"]) -> Outputs:
+        """See `Runtime`."""
+        with torch.inference_mode():
+            return _outputs(self._outputs, self._module(images.cpu()))
+
+
+def read_exported_card(path: Path) -> Card:
+    """The card inside an exported file.
+
+    Raises:
+        ValueError: If it is none of this package's, was made by a newer version, or a package that reads it is missing.
+    """
+    try:
+        text = {".onnx": _onnx_card, ".xml": _openvino_card, ".pt2": _torch_card}[path.suffix](path)
+    except ValueError:
+        raise
+    except Exception as error:  # each format's reader has errors of its own
+        raise ValueError(f"{path}: cannot be read as {path.suffix} file: {_first_line(error)}") from error
+    if text is None:
+        raise ValueError(f"{path}: has no card of this package inside, so nobody knows its classes and how pictures "
+                         "enter it: write such files with `smalti export`")  # fmt: skip
+    card = Card.from_text(text, path)
+    if not card.export:
+        raise ValueError(f"{path}: its card does not say how it was exported: write it again with `smalti export`")
+    return card
+
+
+def _onnx_card(path: Path) -> str | None:
+    wanted("onnx")
+    import onnx  # noqa: PLC0415  # optional, and slow to import
+
+    entries = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
+    return entries.get(CARD)
+
+
+def _openvino_card(path: Path) -> str | None:
+    wanted("openvino")
+    import openvino  # noqa: PLC0415  # optional, and slow to import
+
+    model = openvino.Core().read_model(path)
+    return str(model.get_rt_info(CARD).astype(str)) if model.has_rt_info(CARD) else None
+
+
+def _torch_card(path: Path) -> str | None:
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(f"/{CARD_FILE}")]
+        return archive.read(names[0]).decode() if names else None
+
+
+def _refuse_pickles(path: Path) -> None:
+    """torch.export.load would unpickle some tensors and objects, which may run anything."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith("_config.json") and "use_pickle" in (text := archive.read(name).decode()):
+                entries = json.loads(text)["config"].values()
+                if any(
+                    entry["use_pickle"] or not entry["path_name"].startswith(("weight", "tensor")) for entry in entries
+                ):
+                    raise ValueError(f"{path}: holds pickled objects, which could run anything: refused")
+
+
+def _names(card: Card) -> tuple[str, ...]:
+    return tuple(card.export["outputs"])
+
+
+def _outputs(names: Sequence[str], values: Sequence[Tensor]) -> Outputs:
+    found: dict[str, Any] = dict(zip(names, values, strict=True))
+    return Outputs(**found)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
