@@ -61,8 +61,8 @@ def test_objects_across_seams_come_out_once(with_masks):
 
 def test_masks_stay_apart_and_scores_are_means_by_pixels():
     """The next tile is surer of the same object; each speaks for its own half of the seam."""
-    picture = torch.zeros(3, 64, 108, dtype=torch.uint8)  # two tiles, 0 to 64 and 44 to 108, which meet at 54
-    picture[0, 10:20, 30:90] = 100
+    picture = torch.zeros(3, 64, 96, dtype=torch.uint8)  # two tiles, 0 to 64 and 32 to 96, which meet at 48
+    picture[0, 10:20, 24:84] = 100
     turns = iter((0.5, 0.9))
 
     def predict(tile):
@@ -70,17 +70,17 @@ def test_masks_stay_apart_and_scores_are_means_by_pixels():
         return replace(answer, instances=replace(answer.instances, scores=torch.tensor([next(turns)])))
 
     found = predict_tiled(predict, picture, SMALL).instances
-    assert found.boxes.tolist() == [[30, 10, 90, 20]]
+    assert found.boxes.tolist() == [[24, 10, 84, 20]]
     np.testing.assert_allclose(found.scores.numpy(), [(24 * 0.5 + 36 * 0.9) / 60], rtol=1e-6)
 
 
 def test_what_only_the_border_of_a_tile_shows_is_nothing():
-    picture, calls = torch.zeros(3, 64, 108, dtype=torch.uint8), iter(range(2))
+    picture, calls = torch.zeros(3, 64, 96, dtype=torch.uint8), iter(range(2))
 
     def predict(tile):
         seen = tile.clone()
         if next(calls) == 0:
-            seen[0, 5:20, 58:64] = 100  # beyond the middle of the seam; the other tile does not see it
+            seen[0, 5:20, 52:60] = 100  # beyond the middle of the seam; the other tile does not see it
         return blobs(with_masks=False)(seen)
 
     assert len(predict_tiled(predict, picture, SMALL).instances) == 0

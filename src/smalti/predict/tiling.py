@@ -15,25 +15,26 @@ from smalti.predict.views import AVERAGED, Predict
 from smalti.predict.windows import Window
 
 SMALLEST_TILE = 64
+GRID = 32
+"""Tiles begin at multiples of this and are multiples of it large. It is the coarsest stride of the encoders, so a network
+samples the same pixels as in the whole picture, and pads no tile inside of it. Of a trained hourglass' labels at
+1080x1440, 2.5 % differed from those of the whole picture with tiles of 768 on the grid, 3.2 % off it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tiles:
     """Squares of `size` pixels of which neighbours share `overlap` pixels or more.
 
-    Both in multiples of the network's stride let it see all tiles but the last of a row or column on the grid on which
-    it would see the whole picture.
-
     Raises:
-        ValueError: If the tiles are smaller than 64 pixels, or the overlap is more than a third of them.
+        ValueError: If the size is less than 64 or no multiple of 32, or the overlap is more than a third of it.
     """
 
     size: int = 1024
     overlap: int = 128
 
     def __post_init__(self) -> None:
-        if self.size < SMALLEST_TILE:
-            raise ValueError(f"tiles have {SMALLEST_TILE} pixels a side or more, got {self.size}")
+        if self.size < SMALLEST_TILE or self.size % GRID:
+            raise ValueError(f"tiles have {SMALLEST_TILE} pixels a side or more, in steps of {GRID}, got {self.size}")
         if not 0 <= self.overlap <= self.size // 3:
             raise ValueError(f"tiles of {self.size} pixels overlap by 0 to {self.size // 3} pixels, got {self.overlap}")
 
@@ -51,19 +52,22 @@ class Span(NamedTuple):
 
 
 def place_tiles(length: int, tiles: Tiles) -> list[Span]:
-    """The tiles along an axis of `length` pixels, all of one size: the last is moved inwards, a short axis has one.
+    """The tiles along an axis of `length` pixels; an axis that is no longer than a tile has one.
 
-    Where two share more than the overlap, they blend in the middle of what they share, so that no pixel has more than
-    two tiles and all see as much as possible beyond the seam.
+    All begin on the `GRID` and are of one size, but the last: it is moved inwards as far as the grid allows, and up to
+    31 pixels smaller, which padding to the network's stride makes up for. Where two share more than the overlap, they
+    blend in the middle of what they share, so that no pixel has more than two tiles, and all see as much as possible
+    beyond the seam.
     """
     size = min(tiles.size, length)
-    starts = [*range(0, length - size, tiles.size - tiles.overlap), length - size]
+    step = (tiles.size - tiles.overlap) // GRID * GRID
+    starts = [*range(0, length - size, step), -(-(length - size) // GRID) * GRID]
     zones = [(0, 0)]
     for before, after in pairwise(starts):
         middle = (after + before + size - tiles.overlap) // 2
         zones.append((middle, middle + tiles.overlap))
     zones.append((length, length))
-    return [Span(start, start + size, *zones[k], *zones[k + 1]) for k, start in enumerate(starts)]
+    return [Span(start, min(start + size, length), *zones[k], *zones[k + 1]) for k, start in enumerate(starts)]
 
 
 def fading(width: int) -> Float[Tensor, " width"]:
