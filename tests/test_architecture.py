@@ -39,6 +39,7 @@ FRAMEWORK_ROOMS = {
     "onnx": ("export/forms.py", "predict/runtimes.py"),
     "onnxruntime": ("predict/runtimes.py",),
     "openvino": ("export/forms.py", "predict/runtimes.py"),
+    "rasterio": ("predict/geotiff.py",),
 }
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "core", "base", "manager", "engine", "wrapper", "tools", "lib"}
 LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 400, 60, 6

@@ -56,6 +56,20 @@ def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> UInt8[Tensor
     return _decoded(content, "the picture", max_pixels, to_rgb)
 
 
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) as stored, of which only the file's header is read.
+
+    Raises:
+        DataError: If it is missing or no picture; names the file.
+    """
+    try:
+        with path.open("rb") as file:
+            image = _open(file)
+            return image.height, image.width
+    except Exception as error:  # as in `_decoded`
+        raise DataError(f"{path}: not a picture that can be decoded: {_short(error)}") from error
+
+
 def read_mask(path: Path) -> Mask:
     """The values of an index mask (8-bit, 16-bit, 1-bit or palette indices), or the colours of a colour mask.
 
@@ -87,7 +101,7 @@ def _decoded(content: bytes, what: str, max_pixels: int, convert: Callable[[Imag
     if not content:
         raise DataError(f"{what}: the file is empty (0 bytes): copy it again")
     try:
-        image = _open(content)
+        image = _open(io.BytesIO(content))
     except Exception as error:  # decoders raise whatever they like on broken headers
         raise DataError(f"{what}: not a picture that can be decoded ({len(content)} bytes): {_short(error)}") from error
     if image.width * image.height > max_pixels:
@@ -101,12 +115,12 @@ def _decoded(content: bytes, what: str, max_pixels: int, convert: Callable[[Imag
         raise DataError(f"{what}: broken or cut off: {_short(error)}: copy it again") from error
 
 
-def _open(content: bytes) -> Image.Image:
+def _open(file: io.BytesIO | io.BufferedReader) -> Image.Image:
     """Reads the header without Pillow's own limit, which large but honest pictures exceed; ours is checked next."""
     with _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(io.BytesIO(content))
+            return Image.open(file)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
