@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt16
 from PIL import Image
 
 from smalti.files import replacing
@@ -49,18 +49,25 @@ def error_map(picture: Picture, truth: Labels, prediction: Labels) -> Picture:
     return drawn.round().astype(np.uint8)
 
 
+def file_values(label_set: LabelSet) -> UInt8[np.ndarray, "256"] | UInt16[np.ndarray, "256"]:
+    """The value in files for each label id, 8 bits wide where all fit.
+
+    What has no class gets the first of `ignored_ids` (255 if there is none).
+    """
+    hole = label_set.ignored_ids[0] if label_set.ignored_ids else IGNORED
+    values = np.full(256, hole, np.uint16 if max(*label_set.ids, hole) > 255 else np.uint8)
+    values[: len(label_set)] = label_set.ids
+    return values
+
+
 def save_index_png(labels: Labels, label_set: LabelSet, path: Path) -> None:
     """Writes a palette PNG whose values are the label set's file ids, so that it can be read as a mask again.
 
-    Pixels without a class get the first of `ignored_ids` (255 if there is none). Where a value is above 255 it is a
-    16-bit PNG without colours.
+    Where a value is above 255 it is a 16-bit PNG without colours.
     """
-    hole = label_set.ignored_ids[0] if label_set.ignored_ids else IGNORED
-    wide = max(*label_set.ids, hole) > 255
-    values = np.full(256, hole, np.uint16 if wide else np.uint8)
-    values[: len(label_set)] = label_set.ids
+    values = file_values(label_set)
     image = Image.fromarray(values[labels])
-    if not wide:
+    if values.dtype == np.uint8:
         colors = np.zeros((256, 3), np.uint8)
         colors[list(label_set.ids)] = label_set.colors
         image.putpalette(colors.tobytes())
