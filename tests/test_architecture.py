@@ -32,6 +32,7 @@ FRAMEWORK_ROOMS = {
     "matplotlib": ("evaluation/plots.py",),
     "jinja2": ("evaluation/report.py",),
     "typer": ("cli.py",),
+    "av": ("predict/video_reading.py", "predict/video_writing.py"),
 }
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "core", "base", "manager", "engine", "wrapper", "tools", "lib"}
 LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 400, 60, 6
