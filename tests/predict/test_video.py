@@ -323,7 +323,7 @@ def test_frames_that_cannot_be_decoded_are_left_out(tmp_path):
     source.write_bytes(before + b"".join((b"\x89PNG" if k != 3 else b"none") + frame for k, frame in enumerate(frames)))
     result = run(left_is_road, source, tmp_path / "out.mp4")
     assert (result.frames, result.ended) == (9, "broken")
-    assert "1 frames could not be decoded and are left out" in result.problem
+    assert "frames that cannot be decoded and are left out: 1" in result.problem
     assert [float(time) for time, _ in frames_of(result.path)] == pytest.approx([k / 25 for k in range(10) if k != 3])
 
 

@@ -64,7 +64,7 @@ class VideoSource:
     """An opened video, to be closed. `size` is that of every frame, upright; `rate` is frames a second."""
 
     def __init__(self, container: InputContainer, name: str, live: bool) -> None:
-        """Reads up to the first frame.
+        """Reads up to the first frame; `live` = there is no end but the user's.
 
         Raises:
             ValueError: If there is no video stream, or no frame in it.
@@ -76,7 +76,7 @@ class VideoSource:
         self.time_base = self.video.time_base or Fraction(1, 1000)
         rate = self.video.average_rate or self.video.guessed_rate or Fraction(25)
         self.rate = min(max(Fraction(rate), Fraction(1)), Fraction(240))
-        self.start = Fraction(container.start_time or 0, 1_000_000)
+        self.start = Fraction(max(container.start_time or 0, 0), 1_000_000)
         self._resized = 0
         self._broken = 0
         self._problem: FFmpegError | None = None
@@ -203,12 +203,7 @@ class VideoSource:
         if stated is not None and reached < stated - max(Fraction(_MISSING), 3 / self.rate):
             raise SourceError(f"{self.name}: ends early: {float(reached):.1f} s of {float(stated):.1f} s are there")
         if self._broken:
-            raise SourceError(f"{self.name}: {self._broken} frames could not be decoded and are left out")
-
-
-def is_live(source: str) -> bool:
-    """Whether it is a camera or a network stream and not a file."""
-    return _DEVICE.fullmatch(source) is not None or "://" in source
+            raise SourceError(f"{self.name}: frames that cannot be decoded and are left out: {self._broken}")
 
 
 def open_source(source: str) -> VideoSource:
@@ -224,7 +219,8 @@ def open_source(source: str) -> VideoSource:
     try:
         if _NO_VIDEOS.fullmatch(container.format.name):
             raise ValueError(f"{source}: a picture or text and no video ({container.format.long_name})")
-        return VideoSource(container, source, is_live(source))
+        endless = "://" in source and container.duration is None
+        return VideoSource(container, source, endless or _DEVICE.fullmatch(source) is not None)
     except BaseException:
         container.close()
         raise
