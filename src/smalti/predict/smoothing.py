@@ -12,7 +12,10 @@ from smalti.containers import Predictions
 from smalti.predict.writers import NoSuchAnswerError
 
 CUT = 30.0
-"""Mean difference of grey values (0 to 255) between two frames above which they are of two scenes."""
+"""Mean difference of grey values (0 to 255) between two frames above which they are of two scenes.
+
+Unrelated photographs of VOC differ by 38 (first percentile) to 65 (median), CamVid's frames by 22 in a whole second.
+"""
 _SMALL = (32, 32)
 
 
