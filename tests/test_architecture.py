@@ -32,6 +32,7 @@ FRAMEWORK_ROOMS = {
     "matplotlib": ("evaluation/plots.py",),
     "jinja2": ("evaluation/report.py",),
     "typer": ("cli.py",),
+    "zarr": ("predict/writers/semantic.py",),
 }
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "core", "base", "manager", "engine", "wrapper", "tools", "lib"}
 LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 400, 60, 6
