@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int, Int32
 
 Corners = Int[np.ndarray, "corners 2"]
 Places = Int[np.ndarray, "corners"]
-Ring = Float[np.ndarray, "points 2"] | Corners
+Ring = Float[np.ndarray, "_ 2"] | Int[np.ndarray, "_ 2"]
 
 
 @dataclass(frozen=True)
