@@ -37,7 +37,7 @@ class Busy(nn.Module):
     def __init__(self, answer: Outputs, seconds: float) -> None:
         super().__init__()
         self.answer, self.matrix = answer, torch.randn(384, 384)
-        self.turns = round(seconds / min(timed(lambda: self.work(20)) for _ in range(5)) * 20)
+        self.turns = max(1, round(20 * seconds / min(timed(lambda: self.work(20)) for _ in range(9))))
 
     def work(self, turns: int) -> None:
         for _ in range(turns):
