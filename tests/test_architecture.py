@@ -41,6 +41,7 @@ FRAMEWORK_ROOMS = {
     "openvino": ("export/forms.py", "predict/runtimes.py"),
     "rasterio": ("predict/geotiff.py",),
     "av": ("predict/video_reading.py", "predict/video_writing.py"),
+    "zarr": ("predict/writers/semantic.py",),
 }
 BANNED_NAMES = {"utils", "helpers", "common", "misc", "core", "base", "manager", "engine", "wrapper", "tools", "lib"}
 LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS = 400, 60, 6

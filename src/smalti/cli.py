@@ -127,9 +127,13 @@ def predict(
     model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
     out: Annotated[Path, typer.Option(help="Folder for the answers.")] = Path("predictions"),
     show: Annotated[
-        Literal["overlay", "labels", "both", "difficulty", "edges", "distances", "instances", "boxes", "cityscapes"],
-        typer.Option(help="What is written for each picture."),
+        str,
+        typer.Option(
+            help="What is written for each picture, with commas between: both (labels and overlay), labels, overlay, "
+            "probabilities, zarr, polygons, difficulty, edges, distances, instances, panoptic, boxes, cityscapes."
+        ),
     ] = "both",
+    resume: Annotated[bool, typer.Option("--resume", help="Pass over pictures that are answered already.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")
     ] = None,
@@ -141,20 +145,27 @@ def predict(
     --show edges or distances (hourglass) draws those maps; --show instances numbers the objects in 16-bit
     NAME_instances.png, draws them in NAME_objects.png and lists all in instances.json as COCO's results; --show
     cityscapes writes them as that benchmark's result files. --show boxes (ivanet) draws boxes, and lists them as COCO's
-    and as PASCAL VOC's results.
+    and as PASCAL VOC's results. --show panoptic writes classes and objects as COCO's panoptic task takes them, polygons
+    the regions as GeoJSON, probabilities float16 arrays (.npy; zarr: the same in chunks).
 
     \b
     Examples:
       smalti predict photo.jpg --model runs/first --out answers
       smalti predict holiday/ --model runs/first --out answers --show overlay
       smalti predict new/ --model runs/stanford --out doubts --show difficulty
-      smalti predict street/ --model runs/hourglass --out objects --show instances
+      smalti predict street/ --model runs/hourglass --out objects --show instances,panoptic,edges
+      smalti predict holiday/ --model runs/first --out answers --resume
     """
-    from smalti.predict.folder import find_files, predict_files
+    from smalti.predict.folder import Options, find_files, predict_files
 
     files = find_files(pictures, out)
-    with _progress("pictures") as progress:
-        failed = predict_files(model, files, out, show, progress, changes=_changes(set_))
+    options = Options(changes=_changes(set_), resume=resume)
+    try:
+        with _progress("pictures") as progress:
+            failed = predict_files(model, files, out, show, progress, options=options)
+    except KeyboardInterrupt as stopped:
+        typer.echo(str(stopped) or "stopped", err=True)
+        raise typer.Exit(130) from None
     typer.echo(f"{len(files) - len(failed)} of {len(files)} pictures segmented, answers in {out}")
     for error in failed:
         typer.echo(f"error: {error}", err=True)

@@ -182,15 +182,15 @@ def test_masks_that_cannot_be_read_are_named(tmp_path):
 def test_perfect_answers_are_perfect_to_pycocotools(tmp_path):
     """With COCO's numbers of pictures and of classes, which have gaps."""
     dataset = Coco(write_coco(tmp_path))
-    writer = Boxes(tmp_path)
+    writer, entries = Boxes(tmp_path), []
     for k in range(len(dataset)):
         sample = dataset.read(k)
         objects = sample.instances.select(~sample.instances.crowd)
         found = replace(objects, boxes=objects.boxes.as_subclass(torch.Tensor), scores=torch.ones(len(objects)))
         picture = sample.image.permute(1, 2, 0).numpy()
         answer = Predictions(labels=dataset.labels, instances=found)
-        writer.add(tmp_path / f"{sample.name}.jpg", sample.name, picture, answer)
-    writer.finish()
+        entries.append(writer.add(tmp_path / f"{sample.name}.jpg", sample.name, picture, answer))
+    writer.finish(entries)
     oracle = COCO(str(dataset.root / "annotations" / "instances_train2017.json"))
     evaluation = COCOeval(oracle, oracle.loadRes(str(tmp_path / "boxes.json")), "bbox")
     evaluation.evaluate()

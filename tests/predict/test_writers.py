@@ -32,8 +32,8 @@ def answer():
 
 def write(kind, answer, out, name="17"):
     writer = WRITERS[kind](out)
-    writer.add(out / "in" / f"{name}.jpg", name, np.full((40, 60, 3), 90, np.uint8), answer)
-    writer.finish()
+    entry = writer.add(out / "in" / f"{name}.jpg", name, np.full((40, 60, 3), 90, np.uint8), answer)
+    writer.finish([] if entry is None else [entry])
     return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
 
 
@@ -73,7 +73,7 @@ def test_nothing_of_anybody_is_removed(answer, tmp_path):
     write("cityscapes", answer, tmp_path, "a")
     assert (tmp_path / "a_masks" / "mine.png").read_bytes() == b"precious"
     photos = [tmp_path / "a.jpg", tmp_path / "a_masks" / "mine.png"]
-    with pytest.raises(ValueError, match="lies where masks of a may be written"):
+    with pytest.raises(ValueError, match="lies where answers of a may be written"):
         predict_files(tmp_path, photos, tmp_path, "cityscapes")
 
 

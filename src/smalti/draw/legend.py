@@ -1,5 +1,7 @@
 """Legends: which colour is which class, and how much of the picture it covers."""
 
+import functools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,11 +51,21 @@ def _legend(entries: Sequence[tuple[str, Color]], width: int) -> Drawing:
     columns = max(1, int(width // (longest + 3 * size)))
     rows = -(-len(entries) // columns)
     line = round(size * 1.6)
-    image = Image.new("RGB", (width, rows * line + size), (255, 255, 255))
-    draw = ImageDraw.Draw(image)
+    drawn = np.full((rows * line + size, width, 3), 255, np.uint8)
     for k, (text, color) in enumerate(entries):
         row, column = divmod(k, columns)
         left, top = column * width // columns + size // 2, row * line + size // 2
-        draw.rectangle((left, top, left + size, top + size), fill=color, outline=(120, 120, 120))
-        draw.text((left + size * 1.5, top + size / 2), text, fill=TEXT, font=font, anchor="lm")
+        entry = _entry(text, color, size)[:, : width - left]
+        drawn[top : top + entry.shape[0], left : left + entry.shape[1]] = entry
+    return drawn
+
+
+@functools.lru_cache(maxsize=1024)
+def _entry(text: str, color: Color, size: int) -> Drawing:
+    """A coloured square and its text, kept because drawing text costs more than all else of a legend."""
+    font = ImageFont.load_default(size=size)
+    image = Image.new("RGB", (math.ceil(1.5 * size + font.getlength(text)) + 1, round(1.6 * size)), (255, 255, 255))
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, size, size), fill=color, outline=(120, 120, 120))
+    draw.text((size * 1.5, size / 2), text, fill=TEXT, font=font, anchor="lm")
     return np.asarray(image)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image
@@ -25,10 +26,16 @@ def colorize(labels: Labels, label_set: LabelSet) -> Picture:
 
 def overlay(picture: Picture, labels: Labels, label_set: LabelSet, opacity: float = 0.5) -> Picture:
     """The picture, tinted by class, with a dark line where two classes meet; ignored pixels stay as they are."""
-    tinted = picture * (1 - opacity) + colorize(labels, label_set) * opacity
-    drawn = np.where((labels == IGNORED)[..., None], picture, tinted.round()).astype(np.uint8)
-    drawn[_borders(labels)] //= 2
-    return drawn
+    levels = np.arange(256)
+    # Rounding one part down and the other to the nearest never exceeds 255 in sum.
+    paler = np.floor(levels * (1 - opacity) + 1e-6).astype(np.uint8)
+    tints = np.round(label_set.palette() * opacity).astype(np.uint8)
+    drawn: Picture = cv2.LUT(picture, paler) + cv2.applyColorMap(labels, tints[:, None])
+    ignored = labels == IGNORED
+    if ignored.any():
+        drawn[ignored] = picture[ignored]
+    dark: Picture = cv2.copyTo(drawn >> 1, _borders(labels).view(np.uint8), drawn)
+    return dark
 
 
 def _borders(labels: Labels) -> np.ndarray:
@@ -67,10 +74,24 @@ def save_index_png(labels: Labels, label_set: LabelSet, path: Path) -> None:
     16-bit PNG without colours.
     """
     values = file_values(label_set)
-    image = Image.fromarray(values[labels])
-    if values.dtype == np.uint8:
+    wide = values.dtype != np.uint8
+    image = Image.fromarray(values[labels] if wide else cv2.LUT(labels, values))
+    if not wide:
         colors = np.zeros((256, 3), np.uint8)
         colors[list(label_set.ids)] = label_set.colors
         image.putpalette(colors.tobytes())
     with replacing(path) as part:
-        image.save(part, format="PNG")
+        image.save(part, format="PNG", compress_level=1)
+
+
+def save_drawing(drawing: Drawing, path: Path) -> None:
+    """Writes a PNG in a tenth of the time of Pillow's default: photographs are hardly smaller for more effort."""
+    options = [
+        cv2.IMWRITE_PNG_FILTER,
+        cv2.IMWRITE_PNG_FILTER_UP,
+        cv2.IMWRITE_PNG_STRATEGY,
+        cv2.IMWRITE_PNG_STRATEGY_RLE,
+    ]
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR), options)
+    with replacing(path) as part:
+        part.write_bytes(encoded.tobytes())

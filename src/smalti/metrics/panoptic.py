@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int32, UInt8
 
-from smalti.labels import IGNORED, LabelSet
+from smalti.geometry.panoptic import STRIDE, panoptic_segments
+from smalti.labels import LabelSet
 
 Labels = UInt8[np.ndarray, "height width"]
 Ids = Int32[np.ndarray, "height width"]
-STRIDE = 1 << 32
-"""More than any object's number."""
 
 
 @dataclass
@@ -40,7 +39,7 @@ class PanopticQuality:
 
     def update(self, answer: tuple[Labels, Ids], truth: tuple[Labels, Ids]) -> None:
         """Adds a picture: classes and object ids of the answer, and of the truth."""
-        predicted, true = self._segments(*answer), self._segments(*truth)
+        predicted, true = (panoptic_segments(*maps, self.is_thing) for maps in (answer, truth))
         ours, our_areas, theirs, their_areas, shared = _overlaps(predicted, true)
         void = dict(zip(ours[theirs < 0].tolist(), shared[theirs < 0].tolist(), strict=True))
         matched_ours, matched_theirs = set(), set()
@@ -60,13 +59,6 @@ class PanopticQuality:
         for b in their_areas:
             if b >= 0 and b not in matched_theirs:
                 self.classes[b // STRIDE].missed += 1
-
-    def _segments(self, labels: Labels, ids: Ids) -> np.ndarray:
-        """A number a segment, -1 where there is none."""
-        things = self.is_thing[labels]
-        segments = labels.astype(np.int64) * STRIDE + np.where(things, ids, 0)
-        segments[(labels == IGNORED) | (things & (ids == 0))] = -1
-        return segments
 
     def metrics(self) -> dict[str, float | None]:
         """`panoptic.pq`, `.sq` (mean IoU of matches), `.rq` (F1 of finding them), and `.pq_things`, `.pq_stuff`."""

@@ -1,13 +1,40 @@
 """Files in, files out: pictures and folders of pictures to answers on disk."""
 
+import errno
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
+from jaxtyping import UInt8
+from torch import Tensor
+
+from smalti.checkpoint import BEST, LAST
+from smalti.containers import Predictions
 from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures, read_picture
+from smalti.predict.journal import Job, Journal
 from smalti.predict.loading import load
-from smalti.predict.writers import ENDINGS, MASKS, WRITERS, NoSuchAnswerError
+from smalti.predict.pipeline import Steps, run
+from smalti.predict.writers import ENDINGS, FOLDERS, WRITERS, Entry, NoSuchAnswerError, Writer, kinds_of
+
+Progress = Callable[[int, int], None]
+"""Is told the pictures done, and the pictures in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How pictures are answered.
+
+    `changes` are dotted keys of the recipe, for a network that is to answer in another way than it was trained.
+    `resume` passes over pictures whose answers are in the folder already, made by the same model with the same options
+    of a file that has not changed since.
+    """
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    resume: bool = False
 
 
 def find_files(paths: Sequence[Path], out: Path) -> list[Path]:
@@ -36,45 +63,110 @@ def predict_files(
     model: Path,
     files: Sequence[Path],
     out: Path,
-    show: str,
-    progress: Callable[[int, int], None] | None = None,
+    show: str | Sequence[str],
+    progress: Progress | None = None,
     *,
-    changes: Mapping[str, Any] | None = None,
+    options: Options | None = None,
 ) -> list[str]:
     """Writes each picture's answer into `out`; one bad file never stops the rest.
+
+    Pictures are read and answers written beside the prediction; a few are held in memory at a time.
 
     Args:
         model: Run folder or checkpoint.
         files: Pictures. Two of the same name (in different folders) get different answers' names.
         out: Folder for the answers.
-        show: What is written, one of `WRITERS`.
-        progress: Called with (pictures done, pictures in all).
-        changes: Dotted keys of the recipe, for a network that is to answer in another way than it was trained.
+        show: What is written: names of `WRITERS`, or one text with commas between them.
+        progress: Called after each picture.
+        options: How the pictures are answered.
 
     Returns:
-        What went wrong, a line a file.
+        What went wrong, a line a file, in the order of the files.
 
     Raises:
-        ValueError: If an answer would replace one of the pictures, there is no model, or it does not know the task.
+        ValueError: If a kind is unknown, an answer would replace one of the pictures, there is no model, or it does not
+            know the task.
+        OSError: If answers cannot be written, say to a full disk.
+        KeyboardInterrupt: Says how far it came; what was begun is finished, and the files of all pictures written.
     """
-    names = _unique_names(files)
+    options = options or Options()
+    kinds, names = kinds_of(show), _unique_names(files)
     _check_targets(files, names, out)
-    predictor = load(model, changes=changes)
+    predictor = load(model, changes=options.changes)
     out.mkdir(parents=True, exist_ok=True)
-    writer = WRITERS[show](out)
-    failed = []
-    for done, (file, name) in enumerate(zip(files, names, strict=True), start=1):
+    changes = {key: str(value) for key, value in options.changes.items()}
+    with Journal(out, {"model": _identity(model), "changes": changes, "show": kinds}, options.resume) as journal:
+        jobs = [Job.of(file, name) for file, name in zip(files, names, strict=True)]
+        work = _Work(jobs, {kind: WRITERS[kind](out) for kind in kinds}, journal, progress)
+        steps = Steps(read=work.read, predict=predictor, write=work.write, settle=work.settle)
         try:
-            picture = read_picture(file)
-            writer.add(file, name, picture.permute(1, 2, 0).numpy(), predictor(picture))
-        except NoSuchAnswerError:
-            raise
-        except ValueError as error:
-            failed.append(str(error) if str(file) in str(error) else f"{file}: {error}")
-        if progress is not None:
-            progress(done, len(files))
-    writer.finish()
-    return failed
+            run(work.left(), steps)
+        except KeyboardInterrupt:
+            work.finish()
+            raise KeyboardInterrupt(f"stopped after {work.count} of {len(files)} pictures; what is in {out} is whole, "
+                                    "and --resume goes on") from None  # fmt: skip
+        work.finish()
+    return work.failed
+
+
+class _Work:
+    """The pictures of one run, and what has come of them."""
+
+    def __init__(
+        self, jobs: Sequence[Job], writers: Mapping[str, Writer], journal: Journal, progress: Progress | None
+    ) -> None:
+        self.jobs, self.writers, self.journal, self.progress = jobs, writers, journal, progress
+        self.failed: list[str] = []
+        self.count = 0
+
+    def left(self) -> list[Job]:
+        """Jobs without an answer."""
+        left = [job for job in self.jobs if job.key() not in self.journal.done or not self._all_there(job.name)]
+        self.count = len(self.jobs) - len(left)
+        return left
+
+    def _all_there(self, name: str) -> bool:
+        places = (w.out / f"{w.stem(name)}{ending}" for w in self.writers.values() for ending in w.endings)
+        return all(place.exists() for place in places)
+
+    def read(self, job: Job) -> UInt8[Tensor, "3 height width"]:
+        return read_picture(job.file)
+
+    def write(self, job: Job, picture: UInt8[Tensor, "3 height width"], answer: Predictions) -> dict[str, Entry]:
+        pixels = cv2.merge(tuple(picture.numpy()))
+        added = {kind: writer.add(job.file, job.name, pixels, answer) for kind, writer in self.writers.items()}
+        return {kind: entry for kind, entry in added.items() if entry is not None}
+
+    def settle(self, job: Job, result: dict[str, Entry] | Exception) -> None:
+        if isinstance(result, NoSuchAnswerError) or (isinstance(result, Exception) and not _of_one_picture(result)):
+            raise result
+        if isinstance(result, Exception):
+            self.failed.append(str(result) if str(job.file) in str(result) else f"{job.file}: {result}")
+        else:
+            self.journal.add(job, result)
+        self.count += 1
+        if self.progress is not None:
+            self.progress(self.count, len(self.jobs))
+
+    def finish(self) -> None:
+        """Writes the files of all pictures."""
+        done = [self.journal.done[job.key()] for job in self.jobs if job.key() in self.journal.done]
+        for kind, writer in self.writers.items():
+            writer.finish([entries[kind] for entries in done if kind in entries])
+
+
+def _of_one_picture(error: Exception) -> bool:
+    """Whether the next picture may well succeed."""
+    return isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG)
+
+
+def _identity(model: Path) -> str:
+    """The same for the same weights, wherever they lie."""
+    for file in (model, model / BEST, model / LAST):
+        if file.is_file():
+            with file.open("rb") as opened:
+                return hashlib.file_digest(opened, "sha256").hexdigest()
+    return str(model)
 
 
 def _unique_names(files: Sequence[Path]) -> list[str]:
@@ -85,20 +177,29 @@ def _unique_names(files: Sequence[Path]) -> list[str]:
     for file in files:
         wanted = file.stem if stems[file.stem] == 1 else f"{file.parent.name}_{file.stem}"
         name, number = wanted, 2
-        while {f"{name}{ending}" for ending in ENDINGS} & taken:
+        while _claims(name) & taken:
             name, number = f"{wanted}_{number}", number + 1
         names.append(name)
-        taken |= {f"{name}{ending}" for ending in ENDINGS}
+        taken |= _claims(name)
     return names
+
+
+def _claims(name: str) -> set[str]:
+    """Files and folders that answers of this name may have, whatever is written."""
+    stems = {name, *(make(Path()).stem(name) for make in WRITERS.values())}
+    return {f"{stem}{ending}" for stem in stems for ending in ENDINGS}
 
 
 def _check_targets(files: Sequence[Path], names: Sequence[str], out: Path) -> None:
     pictures = {file.resolve() for file in files}
+    folders = {parent for picture in pictures for parent in picture.parents}
+    place = out.resolve()
     for name in names:
-        for target in (out / f"{name}{ending}" for ending in ENDINGS):
-            if target.resolve() in pictures:
-                raise ValueError(f"the answer {target} would replace a picture that is to be segmented: choose another "
-                                 "folder with --out")  # fmt: skip
-        inside = [picture for picture in pictures if (out / f"{name}{MASKS}").resolve() in picture.parents]
-        if inside:
-            raise ValueError(f"{inside[0]} lies where masks of {name} may be written: choose another folder with --out")
+        for claim in _claims(name):
+            if place / claim in pictures:
+                raise ValueError(f"the answer {out / claim} would replace a picture that is to be segmented: choose "
+                                 "another folder with --out")  # fmt: skip
+            if claim.endswith(FOLDERS) and (inside := (place / claim).resolve()) in folders:
+                picture = next(picture for picture in pictures if inside in picture.parents)
+                raise ValueError(f"{picture} lies where answers of {name} may be written: choose another folder with "
+                                 "--out")  # fmt: skip

@@ -1,0 +1,120 @@
+"""Classes and objects in one map, as COCO's panoptic task takes them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Int32
+
+from smalti.containers import Predictions
+from smalti.draw.legend import legend_entries, with_legend
+from smalti.draw.objects import draw_objects
+from smalti.draw.overlay import overlay, save_drawing
+from smalti.files import replacing, write_text
+from smalti.geometry.boxes import object_boxes
+from smalti.geometry.panoptic import STRIDE, panoptic_segments
+from smalti.labels import IGNORED, LabelSet
+from smalti.predict.writers.contract import Entry, Picture, Writer, as_array, known, masked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """A map of segments from 1 (0 = none), and of each its label id and its object's number (0 = no object)."""
+
+    map: Int32[np.ndarray, "height width"]
+    classes: Sequence[int]
+    objects: Sequence[int]
+
+
+def segments_of(answer: Predictions) -> Segments:
+    """The answer's classes and objects as segments, as panoptic quality counts them.
+
+    Raises:
+        NoSuchAnswerError: If the network does not know both.
+    """
+    classes, ids = as_array(known(answer, "semantic")), masked(answer).ids()
+    segments = panoptic_segments(classes, ids, answer.labels.is_thing())
+    keys, places = np.unique(segments, return_inverse=True)
+    numbers = np.arange(len(keys), dtype=np.int32) + (keys[0] >= 0)
+    found = keys[keys >= 0]
+    return Segments(
+        map=numbers[places.reshape(segments.shape)],
+        classes=(found // STRIDE).tolist(),
+        objects=(found % STRIDE).tolist(),
+    )
+
+
+class Panoptic(Writer):
+    """`NAME_panoptic.png`, `NAME_panoptic_overlay.png` for people, and `panoptic.json` of all pictures.
+
+    The first has a colour a segment, whose number is R + 256 G + 65536 B (0 = none). The categories are the class
+    table's file ids. Pictures are numbered by their names if all are numbers, else in their order.
+    """
+
+    endings = ("_panoptic.png", "_panoptic_overlay.png")
+
+    def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
+        """See `Writer`."""
+        found = segments_of(answer)
+        numbers = np.ascontiguousarray(found.map, dtype="<u4")
+        blue_green_red = numbers.view(np.uint8).reshape(*numbers.shape, 4)[..., 2::-1]
+        _, encoded = cv2.imencode(".png", np.ascontiguousarray(blue_green_red))
+        with replacing(self.out / f"{name}_panoptic.png") as part:
+            part.write_bytes(encoded.tobytes())
+        save_drawing(_drawn(picture, found, answer.labels), self.out / f"{name}_panoptic_overlay.png")
+        return {
+            "image": {"file_name": file.name, "height": picture.shape[0], "width": picture.shape[1]},
+            "file_name": f"{name}_panoptic.png",
+            "name": name,
+            "segments_info": _infos(found, answer.labels),
+            "categories": _categories(answer.labels),
+        }
+
+    def finish(self, entries: Sequence[Entry]) -> None:
+        """See `Writer`."""
+        names = [entry["name"] for entry in entries]
+        numbered = all(map(str.isdecimal, names)) and len(set(map(int, names))) == len(names)
+        numbers = [int(name) for name in names] if numbered else range(1, len(names) + 1)
+        content = {
+            "images": [{"id": k, **entry["image"]} for k, entry in zip(numbers, entries, strict=True)],
+            "annotations": [
+                {"image_id": k, "file_name": entry["file_name"], "segments_info": entry["segments_info"]}
+                for k, entry in zip(numbers, entries, strict=True)
+            ],
+            "categories": entries[0]["categories"] if entries else [],
+        }
+        write_text(self.out / "panoptic.json", json.dumps(content) + "\n")
+
+
+def _infos(found: Segments, labels: LabelSet) -> list[Entry]:
+    return [
+        {
+            "id": number,
+            "category_id": labels.ids[found.classes[number - 1]],
+            "area": area,
+            "bbox": [left, top, right - left, bottom - top],
+            "iscrowd": 0,
+        }
+        for number, (top, left, bottom, right), area in zip(
+            *(values.tolist() for values in object_boxes(found.map)), strict=True
+        )
+    ]
+
+
+def _categories(labels: LabelSet) -> list[Entry]:
+    return [
+        {"id": number, "name": name, "isthing": int(name in labels.things), "color": list(color)}
+        for number, name, color in zip(labels.ids, labels.names, labels.colors, strict=True)
+    ]
+
+
+def _drawn(picture: Picture, found: Segments, labels: LabelSet) -> np.ndarray:
+    """Stuff in the colours of its classes, objects each in a shade of its own with an outline."""
+    classes = np.array([IGNORED, *found.classes], np.uint8)[found.map]
+    objects = np.array([0, *(k if number else 0 for k, number in enumerate(found.objects, 1))], np.int32)[found.map]
+    told_apart = draw_objects(picture, objects, found.classes, labels)
+    drawn = np.where((objects > 0)[..., None], told_apart, overlay(picture, classes, labels))
+    return with_legend(drawn, legend_entries(classes, labels))

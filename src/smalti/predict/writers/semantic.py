@@ -1,0 +1,92 @@
+"""Classes of pixels: label ids, drawings over the picture, and probabilities."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from smalti.containers import Predictions
+from smalti.draw.legend import legend_entries, with_legend
+from smalti.draw.overlay import overlay, save_drawing, save_index_png
+from smalti.files import replacing, write_text
+from smalti.labels import LabelSet
+from smalti.predict.writers.contract import Entry, NoSuchAnswerError, Picture, Writer, as_array, known
+
+ZARR = "_probabilities.zarr"
+CHUNK = 512
+"""Pixels of a side of a chunk: a window of a large picture is read without the rest."""
+
+
+class Labels(Writer):
+    """`NAME.png`: label ids as an index mask."""
+
+    endings = (".png",)
+
+    def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
+        """See `Writer`."""
+        labels = as_array(known(answer, "semantic"))
+        save_index_png(labels, answer.labels, self.out / f"{name}.png")
+
+
+class Overlay(Writer):
+    """`NAME_overlay.png`: classes in colour over the picture, with a legend of those that occur."""
+
+    endings = ("_overlay.png",)
+
+    def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
+        """See `Writer`."""
+        labels = as_array(known(answer, "semantic"))
+        drawing = with_legend(overlay(picture, labels, answer.labels), legend_entries(labels, answer.labels))
+        save_drawing(drawing, self.out / f"{name}_overlay.png")
+
+
+class Probabilities(Writer):
+    """`NAME_probabilities.npy` (float16, classes x height x width), and `classes.json`, which names the classes."""
+
+    endings = ("_probabilities.npy",)
+
+    def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
+        """See `Writer`."""
+        probabilities = as_array(known(answer, "probabilities").half())
+        with replacing(self.out / f"{name}_probabilities.npy") as part, part.open("wb") as opened:
+            np.save(opened, probabilities)
+        return answer.labels.to_json()
+
+    def finish(self, entries: Sequence[Entry]) -> None:
+        """See `Writer`."""
+        if entries:
+            write_text(self.out / "classes.json", LabelSet.from_json(entries[0]).to_text())
+
+
+class ZarrProbabilities(Writer):
+    """`NAME_probabilities.zarr`: the same in chunks, so that windows of large maps can be read; names the classes."""
+
+    endings = (ZARR,)
+
+    def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
+        """See `Writer`.
+
+        Raises:
+            NoSuchAnswerError: If zarr is not installed, or the network does not know probabilities.
+        """
+        try:
+            import zarr  # noqa: PLC0415  # an optional package
+        except ImportError as error:
+            raise NoSuchAnswerError('--show zarr needs the package zarr: pip install "smalti[geo]"') from error
+        probabilities = as_array(known(answer, "probabilities").half())
+        place = self.out / f"{name}{ZARR}"
+        part = self.out / f".{place.name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            zarr.create_array(
+                store=str(part),
+                data=probabilities,
+                chunks=(len(probabilities), *(min(CHUNK, side) for side in probabilities.shape[1:])),
+                attributes={"classes": answer.labels.to_json()},
+                dimension_names=("class", "y", "x"),
+            )
+            shutil.rmtree(place, ignore_errors=True)
+            part.rename(place)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,337 @@
+"""Many pictures in order, what may go wrong on the way, and going on after an interruption."""
+
+import errno
+import io
+import json
+import os
+import struct
+import threading
+import time
+import zlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from smalti.containers import Instances, Predictions
+from smalti.labels import LabelSet
+from smalti.predict import folder, pipeline
+from smalti.predict.folder import Options, find_files, predict_files
+from smalti.predict.pipeline import AHEAD, BEHIND, Steps, run
+from smalti.predict.writers import WRITERS
+
+LABELS = LabelSet(names=("dark", "bright"), things=frozenset({"bright"}))
+PICTURE = torch.zeros(3, 4, 4, dtype=torch.uint8)
+ANSWER = Predictions(labels=LABELS, semantic=torch.zeros(4, 4, dtype=torch.uint8))
+
+
+def bright(picture):
+    """A fake network: what is brighter than 127, as class and as one object."""
+    semantic = (picture[0] > 127).to(torch.uint8)
+    objects = Instances.from_ids(semantic.numpy().astype(np.int32), [1], [0.5])
+    return Predictions(labels=LABELS, semantic=semantic, difficulty=semantic / 2, instances=objects)
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """Counts its pictures; may be told to fail."""
+    fake = SimpleNamespace(seen=0, before=lambda seen: None)
+
+    def predict(picture):
+        fake.before(fake.seen)
+        fake.seen += 1
+        return bright(picture)
+
+    monkeypatch.setattr(folder, "load", lambda _, **__: predict)
+    return fake
+
+
+def pictures(place, count=6):
+    place.mkdir()
+    for k in range(count):
+        array = np.zeros((12, 16, 3), np.uint8)
+        array[: k + 1] = 255
+        Image.fromarray(array).save(place / f"p{k}.png")
+    return sorted(place.iterdir())
+
+
+def contents(out):
+    return {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+def test_results_come_in_order_though_writing_takes_unlike_times():
+    settled, threads = [], threading.active_count()
+
+    def write(job, picture, answer):
+        time.sleep(0.02 if job % 3 == 0 else 0)
+        return job
+
+    run(range(12), Steps(read=lambda _: PICTURE, predict=lambda _: ANSWER, write=write,
+                         settle=lambda job, result: settled.append((job, result))))  # fmt: skip
+    assert settled == [(k, k) for k in range(12)]
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize(("pixels", "most"), [(16, AHEAD + BEHIND + 2), (pipeline.MOST_PIXELS, AHEAD + 2)])
+def test_few_pictures_are_held_at_a_time(monkeypatch, pixels, most):
+    """Also where writing is slow; large ones are not held back at all."""
+    monkeypatch.setattr(pipeline, "MOST_PIXELS", 16 * BEHIND * 2 if pixels == 16 else 16)
+    lock, held, highest = threading.Lock(), [0], [0]
+
+    def change(by):
+        with lock:
+            held[0] += by
+            highest[0] = max(highest[0], held[0])
+
+    def read(job):
+        change(1)
+        return PICTURE
+
+    def write(job, picture, answer):
+        time.sleep(0.01)
+
+    run(range(20), Steps(read=read, predict=lambda _: ANSWER, write=write, settle=lambda *_: change(-1)))
+    assert held[0] == 0
+    assert highest[0] <= most + 1
+
+
+@pytest.mark.parametrize("step", ["read", "predict", "write", "settle"])
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, KeyboardInterrupt, SystemExit])
+def test_nothing_hangs_whatever_is_raised_where(step, error):
+    settled, threads = [], threading.active_count()
+
+    def fail(here, job):
+        if here == step and job == 3:
+            raise error("on purpose")
+
+    current = iter(range(100))
+
+    def settle(job, result):
+        settled.append(job)
+        fail("settle", job)
+        if isinstance(result, RuntimeError):
+            raise result
+
+    steps = Steps(
+        read=lambda job: fail("read", job) or PICTURE,
+        predict=lambda _: fail("predict", next(current)) or ANSWER,
+        write=lambda job, *_: fail("write", job),
+        settle=settle,
+    )
+    if error is ValueError and step != "settle":
+        run(range(9), steps)
+        assert settled == list(range(9))
+    else:
+        with pytest.raises(error, match="on purpose"):
+            run(range(9), steps)
+        assert settled[:3] == [0, 1, 2]
+        assert settled == sorted(settled)
+    assert threading.active_count() == threads
+
+
+def test_an_interrupted_run_goes_on(network, tmp_path):
+    files, show = pictures(tmp_path / "in"), "both,instances,difficulty,panoptic,boxes,cityscapes"
+    assert predict_files(tmp_path, files, tmp_path / "whole", show) == []
+
+    def interrupt(seen):
+        if seen == 9:
+            raise KeyboardInterrupt
+
+    network.before = interrupt
+    with pytest.raises(KeyboardInterrupt, match=r"stopped after 3 of 6 pictures.*--resume goes on"):
+        predict_files(tmp_path, files, tmp_path / "parts", show)
+    assert len(json.loads((tmp_path / "parts" / "panoptic.json").read_text())["images"]) == 3
+    network.before, network.seen, steps = (lambda _: None), 0, []
+    resume = Options(resume=True)
+    assert predict_files(tmp_path, files, tmp_path / "parts", show, lambda *s: steps.append(s), options=resume) == []
+    assert network.seen == 3
+    assert steps == [(4, 6), (5, 6), (6, 6)]
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert predict_files(tmp_path, files, tmp_path / "parts", show, options=resume) == []
+    assert network.seen == 3  # nothing was left
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    predict_files(tmp_path, files, tmp_path / "parts", show)
+    assert network.seen == 9  # all again without --resume
+
+
+def test_what_has_changed_is_done_again(network, tmp_path):
+    files, out, resume = pictures(tmp_path / "in"), tmp_path / "out", Options(resume=True)
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"one")
+
+    def again(show="labels", options=resume):
+        before = network.seen
+        assert predict_files(model, files, out, show, options=options) == []
+        return network.seen - before
+
+    assert again() == 6  # nothing there yet
+    assert again() == 0
+    (out / "p2.png").unlink()
+    files[4].write_bytes(files[5].read_bytes())
+    assert again() == 2
+    assert np.array(Image.open(out / "p4.png")).sum() == 6 * 16
+    assert again("both") == 6
+    assert again(options=Options(resume=True, changes={"config.refine_budget": "0.5"})) == 6
+    model.write_bytes(b"two")
+    assert again(options=resume) == 6
+    journal = out / "predictions.jsonl"
+    journal.write_text(journal.read_text()[:-20])  # cut off, as by a power failure
+    assert again() == 1
+    journal.write_text("no journal")
+    assert again() == 6
+
+
+def test_failures_are_tried_again(network, tmp_path):
+    files, out = pictures(tmp_path / "in"), tmp_path / "out"
+    whole = files[1].read_bytes()
+    files[1].write_bytes(whole[:40])
+    (failed,) = predict_files(tmp_path, files, out, "labels")
+    assert failed.startswith(f"{files[1]}: ")
+    files[1].write_bytes(whole)
+    assert predict_files(tmp_path, files, out, "labels", options=Options(resume=True)) == []
+    assert network.seen == 6
+
+
+def test_a_full_disk_ends_the_run_and_leaves_no_half_file(network, tmp_path, monkeypatch):
+    files, out = pictures(tmp_path / "in"), tmp_path / "out"
+    original = Image.Image.save
+
+    def save(image, place, *arguments, **options):
+        if "p3" in str(place):
+            place.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(image, place, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(OSError, match="No space left"):
+        predict_files(tmp_path, files, out, "labels")
+    assert {p.name for p in out.glob("*")} >= {"p0.png", "p1.png", "p2.png", "predictions.jsonl"}
+    assert not (out / "p3.png").exists()
+    assert not [p for p in out.glob(".*")]
+    monkeypatch.setattr(Image.Image, "save", original)
+    network.seen = 0
+    assert predict_files(tmp_path, files, out, "labels", options=Options(resume=True)) == []
+    assert network.seen <= 3
+
+
+def test_a_name_too_long_for_an_answer_is_told_of_that_picture(network, tmp_path):
+    files = pictures(tmp_path / "in", 2)
+    long = files[0].with_name("x" * 248 + ".png")
+    long.write_bytes(files[0].read_bytes())
+    (failed,) = predict_files(tmp_path, [*files, long], tmp_path / "out", "labels")
+    assert "too long" in failed
+    assert (tmp_path / "out" / "p1.png").exists()
+
+
+NAMES = ["...png", "..png.png", ".hidden.png", "ünï çødé 图.png", "two\nlines.png", "a;rm -rf b.png", "back\\slash.png",
+         "x" * 200 + ".png", os.fsdecode(b"no utf-8 \xff.png"), "-o.png", "%2e%2e%2fup.png"]  # fmt: skip
+
+
+def test_answers_stay_in_their_folder_whatever_pictures_are_called(network, tmp_path):
+    """And each has its own."""
+    place, out = tmp_path / "a" / "in", tmp_path / "a" / "out"
+    place.mkdir(parents=True)
+    for name in NAMES:
+        Image.new("RGB", (16, 12)).save(place / name, "PNG")
+    files, kinds = [place / name for name in NAMES], ["both", "instances", "boxes", "cityscapes", "difficulty"]
+    files.append(tmp_path / "a" / "out" / ".." / "in" / NAMES[2])
+    before = {p for p in tmp_path.rglob("*") if out not in p.parents}
+    assert predict_files(tmp_path, files, out, kinds) == []
+    assert {p for p in tmp_path.rglob("*") if out not in p.parents} - {out} == before
+    assert len([p for p in out.iterdir() if p.name.endswith("_overlay.png")]) == len(files)
+    lines = (out / "boxes_bright.txt").read_bytes().splitlines()
+    assert all(len(line.split()) == 6 for line in lines)
+    assert len(json.loads((out / "instances.json").read_text())) == len(files)
+
+
+@pytest.mark.parametrize("kind", list(WRITERS))
+def test_no_kind_writes_outside_the_names_it_claims(kind, network, tmp_path):
+    """So that no answer takes the place of another picture's, or of a picture."""
+    (file,) = pictures(tmp_path / "in", 1)
+    answer = bright(folder.read_picture(file))
+    answer = Predictions(**{**vars(answer), "edges": answer.difficulty, "distances": answer.difficulty,
+                            "probabilities": torch.rand(2, 12, 16), "labels": LABELS})  # fmt: skip
+    (tmp_path / "out").mkdir()
+    writer = WRITERS[kind](tmp_path / "out")
+    writer.add(file, "a b", np.zeros((12, 16, 3), np.uint8), answer)
+    written = {p.name for p in (tmp_path / "out").iterdir()}
+    assert written == {f"{writer.stem('a b')}{ending}" for ending in writer.endings}
+    assert written <= folder._claims("a b")
+
+
+def test_answers_in_the_pictures_own_folder(network, tmp_path):
+    """Answers of an earlier run are pictures there; nothing is replaced."""
+    files = pictures(tmp_path / "in", 2)
+    with pytest.raises(ValueError, match="would replace a picture"):
+        predict_files(tmp_path, find_files([tmp_path / "in"], tmp_path / "in"), tmp_path / "in", "overlay")
+    out = tmp_path / "in" / "deep" / "out"
+    assert predict_files(tmp_path, find_files([tmp_path / "in"], out), out, "overlay") == []
+    assert find_files([tmp_path / "in"], out) == files
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png_claiming(width, height):
+    """A picture of a few bytes whose header says another size."""
+    header = struct.pack(">4sIIBBBBB", b"IHDR", width, height, 8, 2, 0, 0, 0)
+    whole = encoded(Image.new("RGB", (8, 8)), "PNG")
+    return whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:]
+
+
+GREY = Image.new("RGB", (16, 12), (200, 200, 200))
+REFUSED = {
+    "empty.png": (b"", "0 bytes"),
+    "text.png": (b"not a picture at all", "not a picture"),
+    "half.jpg": (encoded(Image.effect_noise((64, 48), 90), "JPEG")[:900], "cut off"),
+    "bomb.png": (png_claiming(40_000, 40_000), "pixels are more than 536870912: cut it into tiles"),
+    "floats.tif": (encoded(Image.new("F", (16, 12)), "TIFF"), "8 or 16 bits"),
+}
+ROTATED = Image.Exif()
+ROTATED[0x0112] = 6
+TAKEN = {
+    "one.png": (encoded(Image.new("RGB", (1, 1)), "PNG"), (1, 1)),
+    "long.png": (encoded(Image.new("RGB", (40_000, 10)), "PNG"), (10, 40_000)),
+    "tall.png": (encoded(Image.new("RGB", (10, 40_000)), "PNG"), (40_000, 10)),
+    "deep.png": (encoded(Image.fromarray(np.full((12, 16), 60000, np.uint16)), "PNG"), (12, 16)),
+    "cmyk.jpg": (encoded(GREY.convert("CMYK"), "JPEG"), (12, 16)),
+    "palette.png": (encoded(GREY.quantize(), "PNG"), (12, 16)),
+    "moving.gif": (encoded(GREY.quantize(), "GIF", save_all=True, append_images=[Image.new("P", (16, 12))]), (12, 16)),
+    "turned.jpg": (encoded(GREY, "JPEG", exif=ROTATED), (16, 12)),
+}
+
+
+def test_bad_pictures_are_named_and_odd_ones_answered(network, tmp_path):
+    place, out = tmp_path / "in", tmp_path / "out"
+    place.mkdir()
+    for name, (content, _) in {**REFUSED, **TAKEN}.items():
+        (place / name).write_bytes(content)
+    failed = predict_files(tmp_path, find_files([place], out), out, "both,polygons")
+    assert len(failed) == len(REFUSED)
+    for name, (_, message) in REFUSED.items():
+        (line,) = [line for line in failed if f"/{name}" in line]
+        assert message in line
+    for name, (_, size) in TAKEN.items():
+        found = np.array(Image.open((out / name).with_suffix(".png")))
+        assert found.shape == size
+        assert (found == (0 if name in ("one.png", "long.png", "tall.png") else 1)).all()
+    assert {p.stem.removesuffix("_overlay") for p in out.iterdir()} == {*(n[:-4] for n in TAKEN), "predictions"}
+
+
+def test_a_file_that_may_not_be_read(network, tmp_path, monkeypatch):
+    files, out = pictures(tmp_path / "in", 2), tmp_path / "out"
+    original = type(files[0]).read_bytes
+
+    def read(path):
+        if path.name == "p0.png":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return original(path)
+
+    monkeypatch.setattr(type(files[0]), "read_bytes", read)
+    assert predict_files(tmp_path, files, out, "labels") == [f"{files[0]}: cannot be read: Permission denied"]
+    assert (out / "p1.png").exists()
