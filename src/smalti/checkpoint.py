@@ -84,13 +84,15 @@ class Card:
         )
 
 
-def save(model: SegmentationModel, card: Card, path: Path) -> None:
-    """Writes a checkpoint, whole or not at all.
+def save(model: SegmentationModel, card: Card, path: Path, *, half: bool = False) -> None:
+    """Writes a checkpoint, whole or not at all; with `half` the filters in float16, which are read as float32 again.
 
     Raises:
         OSError: If it cannot be written (a full disk, say); an older checkpoint at `path` survives.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if half:  # vectors (biases, variances) are small, and a variance may be more than float16 can hold
+        tensors = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in tensors.items()}
     try:
         with replacing(path) as part:
             safetensors.torch.save_file(tensors, part, metadata={CARD: json.dumps(card.to_json())})

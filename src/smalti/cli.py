@@ -123,8 +123,10 @@ def evaluate(
 
 @app.command()
 def predict(
-    pictures: Annotated[list[Path], typer.Argument(help="Pictures or folders of pictures.")],
-    model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
+    sources: Annotated[list[str], typer.Argument(help="Pictures, folders, rasters, videos, camera:0, addresses.")],
+    model: Annotated[
+        Path, typer.Option(help="Run folder, checkpoint or exported file; else the one of the package.")
+    ] = Path("default"),
     out: Annotated[Path, typer.Option(help="Folder for the answers.")] = Path("predictions"),
     show: Annotated[
         str,
@@ -133,43 +135,60 @@ def predict(
             "probabilities, zarr, polygons, difficulty, edges, distances, instances, panoptic, boxes, cityscapes."
         ),
     ] = "both",
+    runtime: Annotated[
+        Literal["auto", "torch", "onnx", "openvino"], typer.Option(help="What computes; auto = the fastest here.")
+    ] = "auto",
+    device: Annotated[str | None, typer.Option(help="torch's, like cpu or cuda:1.")] = None,
+    views: Annotated[str, typer.Option(help="Answers averaged over scales and mirror images: 0.75,1,1.25,flip.")] = "1",
+    tile: Annotated[
+        str, typer.Option(help="Side of overlapping tiles in pixels; none; auto = as memory allows.")
+    ] = "auto",
+    bands: Annotated[str | None, typer.Option(help="Bands of a raster that are red, green and blue: 4,3,2.")] = None,
+    smoothing: Annotated[float, typer.Option(help="Of videos: weight of the frames before, 0 to 1.")] = 0.0,
+    every: Annotated[int, typer.Option(help="Of videos: only every so-manieth frame is looked at.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Pass over pictures that are answered already.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")
     ] = None,
 ) -> None:
-    """Segment pictures or folders of pictures.
+    """Segment pictures, folders, huge rasters, videos and cameras.
 
-    Writes an index mask NAME.png and a coloured NAME_overlay.png with a legend for each. --show difficulty (ccfnet)
-    draws where the answer is doubtful, and difficulty.csv ranks the pictures by how much a person should look at them.
-    --show edges or distances (hourglass) draws those maps; --show instances numbers the objects in 16-bit
-    NAME_instances.png, draws them in NAME_objects.png and lists all in instances.json as COCO's results; --show
-    cityscapes writes them as that benchmark's result files. --show boxes (ivanet) draws boxes, and lists them as COCO's
-    and as PASCAL VOC's results. --show panoptic writes classes and objects as COCO's panoptic task takes them, polygons
-    the regions as GeoJSON, probabilities float16 arrays (.npy; zarr: the same in chunks).
+    Without --model the network of the package is used, which knows street scenes. Of each picture an index mask
+    NAME.png and a coloured NAME_overlay.png with a legend are written; --show names other answers: maps (difficulty,
+    edges, distances, probabilities), objects (instances, panoptic, boxes, cityscapes), regions (polygons).
+    Georeferenced TIFF and pictures above 67 megapixels become a GeoTIFF of labels and a preview, in constant memory;
+    videos become videos with their sound.
 
     \b
     Examples:
-      smalti predict photo.jpg --model runs/first --out answers
-      smalti predict holiday/ --model runs/first --out answers --show overlay
-      smalti predict new/ --model runs/stanford --out doubts --show difficulty
+      smalti predict photo.jpg
+      smalti predict holiday/ --out answers --show overlay --resume
+      smalti predict drive.mp4 --smoothing 0.7
+      smalti predict orthophoto.tif --model runs/aerial --tile 768 --bands 1,2,3
       smalti predict street/ --model runs/hourglass --out objects --show instances,panoptic,edges
-      smalti predict holiday/ --model runs/first --out answers --resume
+      smalti predict photo.jpg --model runs/camvid --views 0.75,1,1.25,flip
     """
-    from smalti.predict.folder import Options, find_files, predict_files
+    from smalti.predict.loading import Execution
+    from smalti.predict.options import Options, parse_bands, parse_tiles
+    from smalti.predict.sources import Telling, predict_sources
+    from smalti.predict.views import Views
 
-    files = find_files(pictures, out)
-    options = Options(changes=_changes(set_), resume=resume)
+    _log_to_stderr()
+    options = Options(
+        execution=Execution(runtime=runtime, device=device), changes=_changes(set_), views=Views.parse(views),
+        tiles=parse_tiles(tile), bands=parse_bands(bands) if bands else None, smoothing=smoothing, every=every,
+        resume=resume,
+    )  # fmt: skip
     try:
-        with _progress("pictures") as progress:
-            failed = predict_files(model, files, out, show, progress, options=options)
+        telling = Telling(line=typer.echo, bar=_progress)
+        outcome = predict_sources(model, sources, out, show, telling=telling, options=options)
     except KeyboardInterrupt as stopped:
         typer.echo(str(stopped) or "stopped", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{len(files) - len(failed)} of {len(files)} pictures segmented, answers in {out}")
-    for error in failed:
+    typer.echo(f"{outcome.answered} of {outcome.asked} segmented, answers in {out}")
+    for error in outcome.failed:
         typer.echo(f"error: {error}", err=True)
-    if failed:
+    if outcome.failed:
         raise typer.Exit(1)
 
 
@@ -312,6 +331,16 @@ def demo(out: Out = Path("demo")) -> None:
 
     if not run_demo(out, typer.echo, bar=sys.stdout.isatty()):
         raise typer.Exit(130)
+
+
+def _log_to_stderr() -> None:
+    """What the package notes on its way: which runtime computes, conversions, terms."""
+    import logging
+
+    log = logging.getLogger("smalti")
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
 
 
 def _progress(unit: str) -> Any:

@@ -18,7 +18,8 @@ from PIL import Image
 from smalti.containers import Instances, Predictions
 from smalti.labels import LabelSet
 from smalti.predict import folder, pipeline
-from smalti.predict.folder import Options, find_files, predict_files
+from smalti.predict.folder import find_files, predict_files
+from smalti.predict.options import Options
 from smalti.predict.pipeline import AHEAD, BEHIND, Steps, run
 from smalti.predict.writers import WRITERS
 
@@ -44,7 +45,7 @@ def network(monkeypatch):
         fake.seen += 1
         return bright(picture)
 
-    monkeypatch.setattr(folder, "load", lambda _, **__: predict)
+    monkeypatch.setattr(folder, "load", lambda *_: predict)
     return fake
 
 

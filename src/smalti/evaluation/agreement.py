@@ -65,11 +65,11 @@ def compare(
 
 
 def odd_sizes(pictures: Iterable[UInt8[Tensor, "channels height width"]]) -> list[Tensor]:
-    """The pictures, each cut a little differently, so that hardly a side is a multiple of anything."""
+    """The pictures, each cut a little differently, to odd numbers of pixels."""
     cut = []
     for k, picture in enumerate(pictures):
-        rows, columns = (max(1, side - (7 * k + extra) % (side // 3 + 1)) for side, extra in
-                         zip(picture.shape[1:], (1, 5), strict=True))  # fmt: skip
+        rows, columns = (side - (7 * k) % (side // 3 + 1) for side in picture.shape[1:])
+        rows, columns = rows - (rows % 2 == 0), columns - (columns % 2 == 0)
         cut.append(picture[:, :rows, :columns])
     return cut
 

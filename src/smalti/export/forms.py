@@ -127,7 +127,8 @@ class TorchForm(Form):
 
     def write(self, path: Path, card: Card) -> None:
         """See `Form`."""
-        with tempfile.TemporaryDirectory() as folder:  # torch warns about other endings than its own
+        # torch warns about other endings than its own, and about weights that share memory, which it copies.
+        with tempfile.TemporaryDirectory() as folder, _quiet():
             made = Path(folder) / path.name
             torch.export.save(self.program.graph, made, extra_files={CARD_FILE: json.dumps(card.to_json())})
             with replacing(path) as part:

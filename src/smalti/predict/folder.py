@@ -4,37 +4,24 @@ import errno
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 from jaxtyping import UInt8
 from torch import Tensor
 
-from smalti.checkpoint import BEST, LAST
+from smalti.checkpoint import find
 from smalti.containers import Predictions
 from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures, read_picture
 from smalti.predict.journal import Job, Journal
 from smalti.predict.loading import load
+from smalti.predict.options import Options
 from smalti.predict.pipeline import Steps, run
 from smalti.predict.writers import ENDINGS, FOLDERS, WRITERS, Entry, NoSuchAnswerError, Writer, kinds_of
 
 Progress = Callable[[int, int], None]
 """Is told the pictures done, and the pictures in all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How pictures are answered.
-
-    `changes` are dotted keys of the recipe, for a network that is to answer in another way than it was trained.
-    `resume` passes over pictures whose answers are in the folder already, made by the same model with the same options
-    of a file that has not changed since.
-    """
-
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    resume: bool = False
 
 
 def find_files(paths: Sequence[Path], out: Path) -> list[Path]:
@@ -90,12 +77,15 @@ def predict_files(
         KeyboardInterrupt: Says how far it came; what was begun is finished, and the files of all pictures written.
     """
     options = options or Options()
-    kinds, names = kinds_of(show), _unique_names(files)
+    kinds, names = kinds_of(show), answer_names(files)
     _check_targets(files, names, out)
-    predictor = load(model, changes=options.changes)
+    predictor = load(
+        model, replace(options.execution, pictures=max(len(files), options.execution.pictures)), options.changes
+    )
+    predictor.views, predictor.tiles = options.views, options.tiles
     out.mkdir(parents=True, exist_ok=True)
-    changes = {key: str(value) for key, value in options.changes.items()}
-    with Journal(out, {"model": _identity(model), "changes": changes, "show": kinds}, options.resume) as journal:
+    made_by = {"model": _identity(model), **options.deciding(), "show": kinds}
+    with Journal(out, made_by, options.resume) as journal:
         jobs = [Job.of(file, name) for file, name in zip(files, names, strict=True)]
         work = _Work(jobs, {kind: WRITERS[kind](out) for kind in kinds}, journal, progress)
         steps = Steps(read=work.read, predict=predictor, write=work.write, settle=work.settle)
@@ -162,14 +152,11 @@ def _of_one_picture(error: Exception) -> bool:
 
 def _identity(model: Path) -> str:
     """The same for the same weights, wherever they lie."""
-    for file in (model, model / BEST, model / LAST):
-        if file.is_file():
-            with file.open("rb") as opened:
-                return hashlib.file_digest(opened, "sha256").hexdigest()
-    return str(model)
+    with find(model).open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _unique_names(files: Sequence[Path]) -> list[str]:
+def answer_names(files: Sequence[Path]) -> list[str]:
     """File stems; where two are equal, with the folder's name before, then with a number behind."""
     stems = Counter(file.stem for file in files)
     names: list[str] = []

@@ -1,5 +1,6 @@
 """From a path to a `Predictor`: run folders, checkpoints, exported files, and which runtime computes them."""
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -79,8 +80,26 @@ def load_with_card(
 ) -> tuple[Predictor, Card]:
     """`load`, and what the file says of itself."""
     path = Path(path)
-    if path.suffix in ENDINGS:
-        return _load_exported(path, execution, changes)
+    read = _load_exported if path.suffix in ENDINGS else _load_checkpoint
+    predictor, card = read(path, execution, changes)
+    log.info("computed by %s, %s", predictor.runtime.name, predictor.runtime.precision)
+    _say_terms(card)
+    return predictor, card
+
+
+def _say_terms(card: Card) -> None:
+    """Once on each machine."""
+    if not card.terms:
+        return
+    mark = cache_folder() / "terms" / hashlib.sha256(card.terms.encode()).hexdigest()[:16]
+    if not mark.exists():
+        log.warning("%s", card.terms)
+        with contextlib.suppress(OSError):  # then it is said again
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+
+
+def _load_checkpoint(path: Path, execution: Execution, changes: Mapping[str, Any] | None) -> tuple[Predictor, Card]:
     model, card = checkpoint.load(path, changes)
     runtime = _converted(model, card, checkpoint.find(path), execution)
     if runtime is None:

@@ -1,14 +1,26 @@
 """The one way to an answer: every command, page and report calls this `Predictor`."""
 
+from typing import Literal
+
 import torch
+from jaxtyping import UInt
+from torch import Tensor
 
 from smalti.containers import Predictions
 from smalti.data.fit import fit_picture
 from smalti.labels import LabelSet
 from smalti.models.contract import SegmentationModel
+from smalti.predict.memory import choose_tiles
 from smalti.predict.pictures import Picture, as_tensor
 from smalti.predict.runtimes import Runtime, TorchRuntime
+from smalti.predict.tiling import Tiles, predict_tiled
+from smalti.predict.views import Views, predict_views
 from smalti.recipe import InputPolicy
+
+BYTES_PER_PIXEL = 4000
+"""Of the input, that a network and its answer take at most (benchmarks/README.md); only to choose tiles by."""
+WHOLE = 2**20
+"""Pictures of so many pixels (1024 x 1024) fit wherever the package runs: memory is not asked for each of them."""
 
 
 class Predictor:
@@ -18,6 +30,10 @@ class Predictor:
     predictor = smalti.load("runs/first")
     answer = predictor("photo.jpg")      # answer.semantic, answer.confidence, answer.labels.names
     ```
+
+    `views` and `tiles` may be set: `predictor.views = Views(flip=True)`. `tiles="auto"`: the whole picture if memory
+    allows, else the largest tiles that fit; networks whose input policy fixes the size see the whole picture always,
+    unless tiles are asked for.
     """
 
     def __init__(self, model: SegmentationModel, policy: InputPolicy, runtime: Runtime | None = None) -> None:
@@ -25,6 +41,8 @@ class Predictor:
         self.model = model
         self.policy = policy
         self.runtime = runtime or TorchRuntime(model)
+        self.views = Views()
+        self.tiles: Tiles | Literal["auto"] | None = "auto"
 
     @property
     def labels(self) -> LabelSet:
@@ -39,9 +57,23 @@ class Predictor:
             ValueError: If it is no picture, or has another number of channels than the network takes.
         """
         image = as_tensor(picture)
-        if image.shape[0] != self.model.in_channels:
-            raise ValueError(
-                f"this network takes pictures with {self.model.in_channels} channels, got {image.shape[0]}"
-            )
+        channels = self.model.in_channels
+        if image.shape[0] != channels:
+            raise ValueError(f"this network takes pictures with {channels} channels, got {image.shape[0]}")
+        tiles = self._tiles_for(image)
+        return self._viewed(image) if tiles is None else predict_tiled(self._viewed, image, tiles)
+
+    def _tiles_for(self, image: Tensor) -> Tiles | None:
+        if self.tiles != "auto":
+            return self.tiles
+        height, width = int(image.shape[-2]), int(image.shape[-1])
+        if height * width <= WHOLE or self.policy.fit != "pad" or self.policy.size is not None:
+            return None
+        return choose_tiles((height, width), BYTES_PER_PIXEL * max(self.views.scales) ** 2)
+
+    def _viewed(self, image: UInt[Tensor, "channels height width"]) -> Predictions:
+        return predict_views(self._plain, image, self.views)
+
+    def _plain(self, image: UInt[Tensor, "channels height width"]) -> Predictions:
         fitted, frame = fit_picture(image, self.policy, self.model.stride)
         return self.model.decode(self.runtime(fitted[None]), [frame])[0]

@@ -1,0 +1,125 @@
+"""The job of exporting: the file is run beside the network, and must agree."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+import smalti
+from smalti import checkpoint, exporting
+from smalti.checkpoint import Card
+from smalti.cli import main
+from smalti.evaluation.agreement import Agreement, compare, odd_sizes, verdict
+from smalti.exporting import Wish, export
+from smalti.predict.loading import Execution, load, load_with_card
+from smalti.predict.predictor import Predictor
+from smalti.recipe import DataRecipe, InputPolicy, Recipe
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A checkpoint of a network for the eleven classes of drawn scenes."""
+    torch.manual_seed(0)
+    names = ("sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist")
+    model = smalti.create_model("sis_cnn", classes=names, encoder="resnet10t", widths=(8, 8, 8, 8)).eval()
+    recipe = Recipe(name="tiny", model="sis_cnn", config=model.config, data=DataRecipe(set="scenes", cache=False))
+    path = tmp_path_factory.mktemp("run") / "best.safetensors"
+    checkpoint.save(model, Card(recipe=recipe, labels=model.labels, metrics={}), path)
+    return path
+
+
+def test_the_file_tells_how_it_agrees(run, tmp_path):
+    written = export(run, Wish(to="onnx", out=tmp_path / "net.onnx"))
+    assert written.agrees
+    _, card = load_with_card(tmp_path / "net.onnx")
+    seen = card.export["agreement"]
+    assert seen["equal_labels"] > 0.999
+    assert seen["maximum_difference"] < 1e-3 * max(1, seen["scale"])
+    assert seen["pictures"] == 8
+    assert len(seen["sizes"]) == 8
+    assert all(int(side) % 2 for size in seen["sizes"] for side in size.split("x"))
+    assert seen["pictures_of"] == "drawn scenes, cut to odd sizes"
+
+
+def test_a_file_that_answers_otherwise_fails_the_command(run, tmp_path, monkeypatch, capsys):
+    plain = exporting.to_program
+
+    def other(model, policy):
+        twin = smalti.create_model("sis_cnn", classes=model.labels, encoder="resnet10t", widths=(8, 8, 8, 8))
+        return plain(twin.eval(), policy)
+
+    monkeypatch.setattr(exporting, "to_program", other)
+    monkeypatch.setattr("sys.argv", ["smalti", "export", str(run), "--to", "torch", "--out", str(tmp_path / "net.pt2")])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 1
+    assert "do not use it in its place" in capsys.readouterr().err
+    assert load(tmp_path / "net.pt2").runtime.name.startswith("torch.export")  # the file is there to be looked at
+
+
+def test_agreement_by_hand():
+    """Oracle: two networks whose logits differ by a known constant at known pixels."""
+    model = smalti.create_model("sis_cnn", classes=2, encoder="resnet10t", widths=(8, 8, 8, 8)).eval()
+    predictor = Predictor(model, InputPolicy())
+
+    class Shifted:
+        name = precision = ""
+
+        def __call__(self, images):
+            logits = predictor.runtime(images).semantic.clone()
+            logits[..., :1, :] = torch.tensor([0.0, 1000.0])[:, None, None]
+            return predictor.runtime(images)._replace(semantic=logits)
+
+    pictures = [torch.zeros((3, 32, 48), dtype=torch.uint8)]
+    plain = predictor.runtime(pictures[0][None]).semantic
+    first_row_is_first_class = float((plain[0, :, 0].argmax(0) == 0).float().mean())
+    seen = compare(predictor, Predictor(model, InputPolicy(), Shifted()), pictures)
+    assert seen.maximum_difference == pytest.approx(1000 - float(plain[0, 1, 0].min()))
+    assert seen.equal_labels == pytest.approx(1 - first_row_is_first_class / 32)
+
+
+@pytest.mark.parametrize(("precision", "metrics", "labels", "good"), [
+    ("float32", (0.5, 0.4991), 0.5, True), ("float32", (0.5, 0.4989), 1.0, False),
+    ("int8", (0.5, 0.4951), 0.5, True), ("int8", (0.5, 0.4949), 1.0, False), ("int8", (0.5, 0.9), 0.0, True),
+    ("float32", None, 0.9991, True), ("float32", None, 0.9989, False), ("int8", None, 0.5, True),
+])  # fmt: skip
+def test_the_gate(precision, metrics, labels, good):
+    seen = Agreement(pictures=1, sizes=("1x1",), maximum_difference=0.0, scale=1.0, equal_labels=labels)
+    found = None if metrics is None else tuple({"semantic.miou": value} for value in metrics)
+    assert verdict(seen, precision, found)[0] is good
+
+
+def test_boxes_alone_are_judged_by_their_answers():
+    seen = Agreement(pictures=1, sizes=("1x1",), maximum_difference=0.002, scale=10.0, equal_labels=None)
+    assert verdict(seen, "float32", None)[0]
+    assert not verdict(dataclasses.replace(seen, maximum_difference=0.02), "float32", None)[0]
+
+
+def test_odd_sizes_are_odd():
+    pictures = [torch.zeros((3, 360, 480), dtype=torch.uint8)] * 6
+    sizes = {tuple(p.shape[1:]) for p in odd_sizes(pictures)}
+    assert len(sizes) == 6
+    assert all(side % 2 for size in sizes for side in size)
+
+
+@pytest.mark.parametrize(("wish", "message"), [
+    ({"to": "onnx", "out": "a.xml"}, r"ends with \.onnx"),
+    ({"to": "tflite", "out": "a.onnx"}, "--to is one of onnx, openvino, torch"),
+    ({"to": "onnx", "out": "a.onnx", "int8": True}, "name the data set with --data"),
+])  # fmt: skip
+def test_wishes_that_cannot_be_met(wish, message):
+    with pytest.raises(ValueError, match=message):
+        Wish(**{**wish, "out": Path(wish["out"])})
+
+
+@pytest.mark.slow
+def test_auto_converts_where_it_is_worth_it_and_then_keeps_to_it(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SMALTI_CACHE", str(tmp_path))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert load(run).runtime.name.startswith("torch")
+    assert load(run, Execution(pictures=100)).runtime.name.startswith("OpenVINO")
+    assert load(run).runtime.name.startswith("OpenVINO")  # from the cache now
+    assert load(run, Execution(runtime="torch")).runtime.name.startswith("torch")
+    assert load(run, Execution(device="cpu")).runtime.name.startswith("torch")
+    assert load(run, changes={"config.upsample": "bilinear"}).runtime.name.startswith("torch")  # another network

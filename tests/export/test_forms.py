@@ -1,0 +1,165 @@
+"""Files for other runtimes answer as torch does, and carry what is needed to read their answers."""
+
+import json
+import zipfile
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from smalti import create_model
+from smalti.checkpoint import FORMAT, Card
+from smalti.export.forms import FORMS
+from smalti.export.program import to_program
+from smalti.labels import LabelSet
+from smalti.predict.loading import Execution, exported_card, load, load_with_card
+from smalti.predict.predictor import Predictor
+from smalti.predict.runtimes import TorchRuntime, read_exported_card
+from smalti.recipe import DataRecipe, InputPolicy, Recipe
+
+ODD = [(1, 1), (33, 17), (64, 96), (75, 141)]
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    model = create_model("sis_cnn", classes=("sky", "road", "car"), encoder="resnet10t", widths=(8, 8, 8, 8)).eval()
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):  # as after training: not the identity
+            torch.nn.init.uniform_(layer.running_var, 0.5, 1.5)
+            torch.nn.init.normal_(layer.running_mean, std=0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def card(network):
+    recipe = Recipe(name="tiny", model="sis_cnn", config=network.config, data=DataRecipe(set="scenes"))
+    return Card(recipe=recipe, labels=network.labels, metrics={}, version="0.1.0", terms="for tests only")
+
+
+@pytest.fixture(scope="module")
+def program(network, card):
+    return to_program(network, card.recipe.input)
+
+
+@pytest.fixture(scope="module")
+def written(program, card, tmp_path_factory):
+    """The files, written once."""
+    folder, files = tmp_path_factory.mktemp("exported"), {}
+    for to, form in FORMS.items():
+        files[to] = folder / f"net{form.ending}"
+        form.of(program).write(files[to], exported_card(card, to, program.outputs))
+    return files
+
+
+@pytest.mark.parametrize(("to", "runtime"), [
+    ("onnx", "onnx"), ("onnx", "openvino"), ("openvino", "openvino"), ("torch", "torch"),
+])  # fmt: skip
+def test_every_runtime_answers_as_torch_at_any_size(network, written, to, runtime):
+    reference = Predictor(network, InputPolicy(), TorchRuntime(network, "float32", "cpu"))
+    predictor = load(written[to], Execution(runtime=runtime))
+    rng = np.random.default_rng(0)
+    for size in ODD:
+        picture = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        wanted, got = reference(picture), predictor(picture)
+        torch.testing.assert_close(got.probabilities, wanted.probabilities, atol=1e-4, rtol=0)
+    batch = torch.from_numpy(rng.integers(0, 256, (3, 3, 64, 32), dtype=np.uint8))
+    torch.testing.assert_close(
+        predictor.runtime(batch).semantic, reference.runtime(batch).semantic, atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("to", FORMS)
+def test_the_card_travels_and_decoding_needs_no_weights(written, card, to):
+    predictor, found = load_with_card(written[to])
+    assert found.labels == card.labels
+    assert found.recipe.config == card.recipe.config
+    assert found.terms == "for tests only"
+    assert found.export["outputs"] == ["semantic"]
+    assert all(parameter.device.type == "meta" for parameter in predictor.model.parameters())
+
+
+def test_a_fixed_input_policy_fixes_the_size(network):
+    program = to_program(network, InputPolicy(fit="stretch", size=(48, 40)))
+    (first,) = program.graph.graph_signature.user_inputs
+    shape = next(node.meta["val"].shape for node in program.graph.graph.nodes if node.name == first)
+    assert tuple(shape[1:]) == (3, 48, 48)  # 40 padded to the stride of 16
+    assert not isinstance(shape[0], int)
+
+
+def test_what_is_no_file_of_ours_is_refused(tmp_path):
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    foreign = tmp_path / "foreign.onnx"
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", value[:1], value[1:])), foreign)
+    with pytest.raises(ValueError, match=r"foreign\.onnx: has no card of this package inside"):
+        load(foreign)
+    for name in ("broken.onnx", "broken.xml", "broken.pt2"):
+        (tmp_path / name).write_bytes(b"half a file")
+        with pytest.raises(ValueError, match=f"{name}: "):
+            load(tmp_path / name)
+        with pytest.raises(ValueError, match="no such file"):
+            load(tmp_path / f"not_there_{name}")
+
+
+def test_a_newer_version_is_named(written, card, tmp_path):
+    model = onnx.load(written["onnx"])
+    newer = {**card.to_json(), "format": FORMAT + 1, "version": "9.9.9"}
+    model.metadata_props[0].value = json.dumps(newer)
+    onnx.save(model, tmp_path / "newer.onnx")
+    with pytest.raises(ValueError, match=r"made by smalti 9\.9\.9, which is newer than this one"):
+        read_exported_card(tmp_path / "newer.onnx")
+
+
+def test_pickles_in_a_torch_archive_are_refused(written, tmp_path):
+    """torch.export.load would unpickle what its index marks so."""
+    evil = tmp_path / "evil.pt2"
+    with zipfile.ZipFile(written["torch"]) as source, zipfile.ZipFile(evil, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("_weights_config.json"):
+                content = content.replace(b'"use_pickle": false', b'"use_pickle": true', 1)
+                assert b'"use_pickle": true' in content
+            target.writestr(name, content)
+    with pytest.raises(ValueError, match="pickled objects"):
+        load(evil)
+
+
+def test_changes_and_runtimes_that_a_file_cannot_have(written):
+    with pytest.raises(ValueError, match="answers as it was exported"):
+        load(written["onnx"], changes={"config.output_stride": 16})
+    with pytest.raises(ValueError, match="runs in openvino, not in onnx"):
+        load(written["openvino"], Execution(runtime="onnx"))
+    with pytest.raises(ValueError, match="leave them out with runtime onnx"):
+        Execution(runtime="onnx", device="cuda")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_eight_bits(program, card, written, tmp_path, to):
+    pictures = [torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8) for _ in range(4)]
+    form = FORMS[to].of(program).quantised(pictures)
+    path = tmp_path / f"small{FORMS[to].ending}"
+    form.write(path, exported_card(card, to, program.outputs, "int8"))
+    whole, small = load(written[to]), load(path)
+    assert small.runtime.precision == "int8"
+    differences = (whole.runtime(pictures[0][None]).semantic - small.runtime(pictures[0][None]).semantic).abs()
+    spread = float(whole.runtime(pictures[0][None]).semantic.std())
+    assert 0 < float(differences.mean()) < 0.5 * spread  # otherwise than in float, and not by much
+    with pytest.raises(ValueError, match="--int8 is made for"):
+        FORMS["torch"].of(program).quantised(pictures)
+
+
+def test_labels_of_wide_tables_travel(network, tmp_path):
+    """Ids above 255 and things are part of the class table in the file."""
+    labels = LabelSet(
+        names=("a", "b", "c"), ids=(7, 300, 9), colors=((1, 2, 3), (4, 5, 6), (7, 8, 9)), things=frozenset("b")
+    )
+    recipe = Recipe(name="tiny", model="sis_cnn", config=network.config, data=DataRecipe(set="scenes"))
+    program = to_program(network, InputPolicy())
+    path = tmp_path / "wide.pt2"
+    FORMS["torch"].of(program).write(
+        path, exported_card(Card(recipe=recipe, labels=labels, metrics={}), "torch", program.outputs)
+    )
+    assert load(path).labels == labels
