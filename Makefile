@@ -16,8 +16,8 @@ fast: install
 	$(BIN)/python -m pytest -m "not slow and not real"
 
 check: install
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks scripts
+	$(BIN)/ruff format --check src tests benchmarks scripts
 	$(BIN)/mypy
 
 install: $(STAMP)

@@ -16,7 +16,7 @@ RANK = {
     "training": 5, "export": 5,
     "predict": 6,
     "evaluation": 7,
-    "session": 8,
+    "session": 8, "exporting": 8,
     "studies": 9,
     "cli": 10, "__init__": 10, "__main__": 10,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from smalti.checkpoint import DEFAULT, DEFAULT_WEIGHTS, read_card
 from smalti.data.sets import DATASETS
 from smalti.models import MODELS
 from smalti.models.create import ablations, model_class, recipes
@@ -16,7 +17,9 @@ def listing(what: str) -> list[str]:
         case "ablations":
             return _table({name: make.__doc__ for name, make in ablations().items()})
         case "models":
-            return _table({name: model_class(name).__doc__ for name in MODELS})
+            own = read_card(DEFAULT_WEIGHTS)
+            with_weights = f"In the package, with weights: {own.recipe.name}, {len(own.labels)} classes. {own.terms}"
+            return _table({**{name: model_class(name).__doc__ for name in MODELS}, DEFAULT: with_weights})
         case "datasets":
             return _table({name: opener.__doc__ for name, opener in DATASETS.items()})
         case _:
