@@ -7,7 +7,6 @@ import argparse
 import resource
 from pathlib import Path
 
-import smalti
 from smalti.evaluation.run import evaluate_checkpoint
 
 
@@ -25,7 +24,7 @@ def main() -> None:
         if done in (33, 133, total):
             print(f"after {done} pictures: {peak_mib():.0f} MiB", flush=True)
 
-    evaluate_checkpoint(options.run, options.data, "test", smalti.__version__, progress)
+    evaluate_checkpoint(options.run, options.data, "test", progress)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def test_evaluate_and_predict(trained, tmp_path):
         "predict", tmp_path / "photo.png", tmp_path / "bad.png", "--model", out, "--out", tmp_path / "a"
     )
     assert result.exit_code == 1
-    assert "1 of 2 pictures segmented" in result.output
+    assert "1 of 2 segmented" in result.output
     with Image.open(tmp_path / "a" / "photo.png") as mask:
         assert mask.size == (70, 50)
     assert (tmp_path / "a" / "photo_overlay.png").is_file()

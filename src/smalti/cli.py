@@ -33,6 +33,14 @@ Data = Annotated[
     str | None, typer.Option(help="PATH of the recipe's data set, or NAME=PATH; else SMALTI_DATA is searched.")
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")]
+Show = Annotated[
+    str,
+    typer.Option(
+        help="What is written for each picture, with commas between: both (labels and overlay), labels, overlay, "
+        "probabilities, zarr, polygons, difficulty, edges, distances, instances, panoptic, boxes, cityscapes."
+    ),
+]
 
 
 def main() -> None:
@@ -99,9 +107,7 @@ def evaluate(
         str | None, typer.Option(help="train, val, test or all; else the recipe's validation split.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.json and report.html.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")
-    ] = None,
+    set_: Set = None,
 ) -> None:
     """Measure a trained network on a split of a data set.
 
@@ -124,17 +130,9 @@ def evaluate(
 @app.command()
 def predict(
     sources: Annotated[list[str], typer.Argument(help="Pictures, folders, rasters, videos, camera:0, addresses.")],
-    model: Annotated[
-        Path, typer.Option(help="Run folder, checkpoint or exported file; else the one of the package.")
-    ] = Path("default"),
+    model: Annotated[Path, typer.Option(help="Run folder, checkpoint or exported file.")] = Path("default"),
     out: Annotated[Path, typer.Option(help="Folder for the answers.")] = Path("predictions"),
-    show: Annotated[
-        str,
-        typer.Option(
-            help="What is written for each picture, with commas between: both (labels and overlay), labels, overlay, "
-            "probabilities, zarr, polygons, difficulty, edges, distances, instances, panoptic, boxes, cityscapes."
-        ),
-    ] = "both",
+    show: Show = "both",
     runtime: Annotated[
         Literal["auto", "torch", "onnx", "openvino"], typer.Option(help="What computes; auto = the fastest here.")
     ] = "auto",
@@ -147,9 +145,7 @@ def predict(
     smoothing: Annotated[float, typer.Option(help="Of videos: weight of the frames before, 0 to 1.")] = 0.0,
     every: Annotated[int, typer.Option(help="Of videos: only every so-manieth frame is looked at.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Pass over pictures that are answered already.")] = False,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")
-    ] = None,
+    set_: Set = None,
 ) -> None:
     """Segment pictures, folders, huge rasters, videos and cameras.
 
@@ -200,9 +196,7 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="8-bit numbers, calibrated on training pictures.")] = False,
     data: Data = None,
     split: Annotated[str | None, typer.Option(help="Judged on this split; else the validation split.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")
-    ] = None,
+    set_: Set = None,
 ) -> None:
     """Write a network for another runtime, and prove that it answers alike.
 
@@ -337,9 +331,13 @@ def _log_to_stderr() -> None:
     """What the package notes on its way: which runtime computes, conversions, terms."""
     import logging
 
+    class Echo(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            typer.echo(record.getMessage(), err=True)
+
     log = logging.getLogger("smalti")
     if not log.handlers:
-        log.addHandler(logging.StreamHandler())
+        log.addHandler(Echo())
         log.setLevel(logging.INFO)
 
 

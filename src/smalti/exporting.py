@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-import smalti
 from smalti import checkpoint
 from smalti.checkpoint import Card
 from smalti.data.dataset import Dataset, open_dataset, parse_data_argument
@@ -138,8 +137,6 @@ def _measured(
     model: Path, wish: Wish, changes: Mapping[str, Any] | None, progress: Progress | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     torch_ = Execution(runtime="torch", precision="float32", device="cpu")
-    network = evaluate_checkpoint(
-        model, wish.data, wish.split, smalti.__version__, progress, changes=changes, execution=torch_
-    )
-    file = evaluate_checkpoint(wish.out, wish.data, wish.split, smalti.__version__, progress, execution=Execution())
+    network = evaluate_checkpoint(model, wish.data, wish.split, progress, changes=changes, execution=torch_)
+    file = evaluate_checkpoint(wish.out, wish.data, wish.split, progress, execution=Execution())
     return network.to_json(), file.to_json()

@@ -50,7 +50,7 @@ def train(
     finished = run(settled, out, resume, told)
     if not finished:
         return {}
-    found = evaluate_checkpoint(out, _data_of(settled), None, smalti.__version__)
+    found = evaluate_checkpoint(out, _data_of(settled), None)
     write_evaluation(found, out, read_history(out / HISTORY), f"{settled.name}: {out.name}")
     return found.to_json()
 
@@ -70,7 +70,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """See `smalti.evaluate`."""
     path = Path(model)
-    found = evaluate_checkpoint(path, data, split, smalti.__version__, progress, changes=changes)
+    found = evaluate_checkpoint(path, data, split, progress, changes=changes)
     if out is not None:
         history = read_history(path / HISTORY) if path.is_dir() else []
         write_evaluation(found, Path(out), history, _title(found, path, found.card))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from smalti.parts.context.aspp import AtrousSpatialPyramid
-from smalti.parts.context.pyramid_atrous import PyramidAtrousConvolution, atrous_convolutions
+from smalti.parts.context.pyramid_atrous import PyramidAtrousConvolution, _shifted_copies, atrous_convolutions
 from smalti.parts.convolution import conv_norm_relu, convolve_concatenation
 
 RATES = (1, 3, 5, 7, 9)
@@ -155,3 +155,15 @@ def test_a_concatenation_need_not_be_built():
 
 def test_convolution_keeps_the_size():
     assert conv_norm_relu(3, 4, 3, dilation=5)(torch.randn(2, 3, 11, 13)).shape == (2, 4, 11, 13)
+
+
+@pytest.mark.parametrize("groups", [((1, 3, 5),), ((1,), (2,), (4, 9))])
+@pytest.mark.parametrize("size", [(12, 9), (3, 20), (1, 1)])
+def test_the_form_that_is_exported_is_the_same(groups, size):
+    """Oracle: torch's own convolutions, also where a rate reaches beyond the map."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 5, *size), torch.randn(4, 5, 3, 3)
+    taps = F.conv2d(x, weight.permute(2, 3, 0, 1).reshape(36, 5, 1, 1))
+    for found, rates in zip(_shifted_copies(taps, groups), groups, strict=True):
+        literal = sum(F.conv2d(x, weight, dilation=rate, padding=rate) for rate in rates)
+        torch.testing.assert_close(found, literal, atol=1e-4, rtol=1e-4)

@@ -385,7 +385,7 @@ def test_the_last_validation_is_what_evaluation_measures(tiny, quiet, tmp_path):
         save(tmp_path / "data" / "masks" / f"{stem}.png", index_mask(k, [0, 1, 2], size))
     data = {"data__set": "folder", "data__root": str(tmp_path / "data"), "data__options": {"validation": 0.5}}
     run(tiny(**data, config__context="pyramid_pooling"), tmp_path / "run", reporting=quiet[0])
-    found = evaluate_checkpoint(tmp_path / "run" / "last.safetensors", f"folder={tmp_path / 'data'}", "val", "test")
+    found = evaluate_checkpoint(tmp_path / "run" / "last.safetensors", f"folder={tmp_path / 'data'}", "val")
     last = read_history(tmp_path / "run" / HISTORY)[-1]
     assert found.metrics["semantic.miou"] == pytest.approx(last["miou"], rel=1e-4)
     assert found.metrics["semantic.pixel_accuracy"] == pytest.approx(last["pixel_accuracy"], rel=1e-4)

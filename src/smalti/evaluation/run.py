@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+import smalti
 from smalti.checkpoint import Card
 from smalti.data.cache import CachedDataset
 from smalti.data.dataset import CountIgnored, Dataset, open_dataset, parse_data_argument
@@ -58,7 +59,6 @@ def evaluate_checkpoint(
     path: Path,
     data: str | Path | None,
     split: str | None,
-    version: str,
     progress: Progress | None = None,
     *,
     changes: Mapping[str, Any] | None = None,
@@ -70,7 +70,6 @@ def evaluate_checkpoint(
         path: Run folder (its best weights) or checkpoint file.
         data: Where the pictures are: a path, or NAME=PATH; None = the recipe's set, searched in SMALTI_DATA.
         split: Name of the split; None = the one the recipe validates on.
-        version: Of this package, for the protocol.
         progress: Called with (pictures done, pictures in all).
         changes: Dotted keys of the recipe, for a network that is to answer in another way than it was trained, or for
             options of the data set (data.options.…).
@@ -102,7 +101,7 @@ def evaluate_checkpoint(
         )
     return Evaluation(
         metrics=measures.metrics(),
-        protocol=_protocol(card, dataset, predictor, version)
+        protocol=_protocol(card, dataset, predictor)
         | _changed(changes)
         | ({"pictures_without_mask": bare} if bare else {}),
         measures=measures,
@@ -120,7 +119,7 @@ def _open(recipe: DataRecipe, data: str | Path | None, split: str) -> Dataset:
     return CountIgnored(dataset) if recipe.count_ignored else dataset
 
 
-def _protocol(card: Card, dataset: Dataset, predictor: Predictor, version: str) -> dict[str, Any]:
+def _protocol(card: Card, dataset: Dataset, predictor: Predictor) -> dict[str, Any]:
     recipe = card.recipe
     policy = recipe.input
     return {
@@ -143,7 +142,7 @@ def _protocol(card: Card, dataset: Dataset, predictor: Predictor, version: str) 
         "weights": f"{recipe.weights or 'random'}, then {card.steps} steps ({card.epoch} epochs)",
         "loss": predictor.model.loss_in_words(),
         "trained_on": f"{recipe.data.set} {recipe.data.train}",
-        "version": version,
+        "version": smalti.__version__,
     }
 
 

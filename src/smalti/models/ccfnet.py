@@ -165,7 +165,7 @@ class CCFNet(SegmentationModel):
                 return Outputs(semantic=resize(self.fine(features), size))
             case "average":
                 coarse, fine = resize(self.coarse(features), size), resize(self.fine(features), size)
-                even = coarse.new_zeros((len(images), 1, *size))  # log-odds 0: as likely right as wrong
+                even = coarse.new_zeros((images.shape[0], 1, *size))  # log-odds 0: as likely right as wrong
                 return Outputs(semantic=mix(coarse, fine, even, self.config.mix), coarse=coarse, fine=fine)
         coarse = self.coarse(features)
         trust = self._trust(features, coarse)
@@ -199,10 +199,11 @@ class CCFNet(SegmentationModel):
         )
         coarse, attention = resize(coarse.float(), size), resize(trust.float(), size)
         semantic = coarse
-        if refined.any():
+        graph = torch.compiler.is_exporting()  # no sizes that depend on the picture's content: all is refined there
+        if graph or refined.any():
             # Bilinear resizing reads one neighbour on each side.
             needed = F.max_pool2d(refined[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
-            fine = resize(self.fine.at(features, needed).float(), size)
+            fine = resize((self.fine(features) if graph else self.fine.at(features, needed)).float(), size)
             pixels = F.interpolate(refined[:, None].float(), size, mode="nearest") > 0
             semantic = torch.where(pixels, mix(coarse, fine, attention, self.config.mix), semantic)
         return Outputs(semantic=semantic, coarse=coarse, attention=attention)

@@ -279,7 +279,7 @@ def _stages(modules: Any) -> list[UnpoolingStage]:
 
 
 def _size(maps: Tensor) -> tuple[int, int]:
-    return int(maps.shape[-2]), int(maps.shape[-1])
+    return maps.shape[-2], maps.shape[-1]
 
 
 def _recipe(name: str, data: DataRecipe, **parts: Any) -> Recipe:

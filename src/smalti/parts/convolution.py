@@ -69,7 +69,7 @@ def convolve_resized(
     ]
     columns = [shifted_resize(height, m.shape[-2], m).transpose(0, 1).flatten(1) for m, _ in smaller]
     smooth = torch.cat(columns, 1) @ torch.cat(rows, 1).flatten(2)  # [batch, height, width * out]
-    smooth = smooth.reshape(len(maps[0]), height, width, -1).permute(0, 3, 1, 2)
+    smooth = smooth.reshape(maps[0].shape[0], height, width, -1).permute(0, 3, 1, 2)
     return smooth if total is None else total + smooth
 
 
@@ -78,7 +78,7 @@ def taps_of(
 ) -> Float[Tensor, "batch 3 3 rows columns out"]:
     """The map under each tap of a 3x3 convolution, at the map's own size."""
     taps = F.conv2d(x, weight.permute(2, 3, 0, 1).reshape(-1, x.shape[1], 1, 1))
-    return taps.reshape(len(x), 3, 3, -1, *x.shape[-2:]).permute(0, 1, 2, 4, 5, 3)
+    return taps.reshape(x.shape[0], 3, 3, -1, *x.shape[-2:]).permute(0, 1, 2, 4, 5, 3)
 
 
 def shifted_resize(size: int, old: int, like: Tensor) -> Float[Tensor, "3 size old"]:

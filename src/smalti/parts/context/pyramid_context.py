@@ -38,6 +38,6 @@ class PyramidContext(nn.Module):
         maps = list(pyramid[: self.count])
         if self.reduce:
             maps = [reduce(m) for reduce, m in zip(self.reduce, maps, strict=True)]
-        size = (self.finer * int(maps[0].shape[-2]), self.finer * int(maps[0].shape[-1]))
+        size = (self.finer * maps[0].shape[-2], self.finer * maps[0].shape[-1])
         joined: Tensor = F.relu(self.norm(convolve_resized(self.join.weight, maps, size)))
         return joined

@@ -77,7 +77,7 @@ class PyramidPooling(nn.Module):
         pooled = self.branches(x)
         if self.fuse.kernel_size == (1, 1):
             return F.relu(self.fuse_norm(convolve_concatenation(self.fuse, [x, *pooled])))
-        convolved = convolve_resized(self.fuse.weight, [x, *pooled], (int(x.shape[-2]), int(x.shape[-1])))
+        convolved = convolve_resized(self.fuse.weight, [x, *pooled], (x.shape[-2], x.shape[-1]))
         return F.relu(self.fuse_norm(convolved))
 
     def at(

@@ -29,4 +29,4 @@ class BoxHead(nn.Module):
 
 
 def _by_box(answer: Float[Tensor, "batch _ height width"], last: int) -> Float[Tensor, "batch boxes last"]:
-    return answer.permute(0, 2, 3, 1).reshape(len(answer), -1, last)
+    return answer.permute(0, 2, 3, 1).reshape(answer.shape[0], -1, last)

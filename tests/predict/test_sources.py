@@ -1,0 +1,175 @@
+"""Each source goes its way: pictures, rasters and videos, in one command."""
+
+import logging
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from PIL import Image
+from rasterio.crs import CRS
+from rasterio.transform import Affine
+
+import smalti
+from smalti import checkpoint
+from smalti.checkpoint import Card
+from smalti.cli import main
+from smalti.labels import LabelSet
+from smalti.predict.options import Options, parse_bands, parse_tiles
+from smalti.predict.predictor import Predictor
+from smalti.predict.tiling import Tiles, predict_tiled
+from smalti.predict.views import Views, predict_views
+from smalti.recipe import DataRecipe, InputPolicy, Recipe
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    labels = LabelSet(names=("sky", "road", "car"))
+    return smalti.create_model("sis_cnn", classes=labels, encoder="resnet10t", widths=(8, 8, 8, 8)).eval()
+
+
+@pytest.fixture
+def run(network, tmp_path):
+    recipe = Recipe(name="tiny", model="sis_cnn", config=network.config, data=DataRecipe(set="scenes"))
+    checkpoint.save(network, Card(recipe=recipe, labels=network.labels, metrics={}), tmp_path / "best.safetensors")
+    return tmp_path / "best.safetensors"
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+
+
+def command(monkeypatch, *words):
+    monkeypatch.setattr("sys.argv", ["smalti", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+def write_raster(path, pixels):
+    place = {"crs": CRS.from_epsg(32632), "transform": Affine(2, 0, 500_000, 0, -2, 5_400_000)}
+    with rasterio.open(path, "w", driver="GTiff", count=3, height=90, width=130, dtype="uint8", **place) as file:
+        file.write(pixels.transpose(2, 0, 1))
+
+
+def write_video(path, pixels):
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 130, 90, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        container.mux(stream.encode())
+
+
+def test_all_kinds_in_one_command(run, pixels, tmp_path, monkeypatch, capsys):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "in" / "photo.png")
+    write_raster(tmp_path / "in" / "map.tif", pixels)
+    write_video(tmp_path / "clip.mp4", pixels)
+    out = tmp_path / "out"
+    code = command(monkeypatch, "predict", tmp_path / "in", tmp_path / "clip.mp4", "--model", run, "--out", out)
+    assert code == 0, capsys.readouterr().err
+    assert {path.name for path in out.iterdir()} >= {
+        "photo.png", "photo_overlay.png", "map_labels.tif", "map_preview.jpg", "clip_overlay.mp4",
+    }  # fmt: skip
+    said = capsys.readouterr()
+    assert "3 of 3 segmented" in said.out
+    with rasterio.open(out / "map_labels.tif") as file:  # the same pixels: the raster's labels are the picture's
+        assert file.crs == CRS.from_epsg(32632)
+        np.testing.assert_array_equal(file.read(1), np.asarray(Image.open(out / "photo.png")))
+
+
+def test_one_bad_source_never_stops_the_rest(run, pixels, tmp_path, monkeypatch, capsys):
+    write_raster(tmp_path / "map.tif", pixels)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    out = tmp_path / "out"
+    words = [tmp_path / "broken.mp4", tmp_path / "map.tif", "--model", run, "--out", out, "--show", "overlay,labels"]
+    assert command(monkeypatch, "predict", *words) == 1
+    said = capsys.readouterr()
+    assert "1 of 2 segmented" in said.out
+    assert "broken.mp4" in said.err
+    assert (out / "map_labels.tif").is_file()
+
+
+def test_kinds_that_a_video_has_not(run, pixels, tmp_path, monkeypatch, capsys):
+    write_video(tmp_path / "clip.mp4", pixels)
+    assert command(monkeypatch, "predict", tmp_path / "clip.mp4", "--model", run, "--show", "edges") == 1
+    assert "of videos the overlay or the labels are written, not edges" in capsys.readouterr().err
+
+
+def test_the_runtime_is_named(run, pixels, tmp_path, monkeypatch, caplog):
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    with caplog.at_level(logging.INFO, "smalti"):
+        command(monkeypatch, "predict", tmp_path / "photo.png", "--model", run, "--out", tmp_path / "out", "--runtime",
+                "torch")  # fmt: skip
+    assert any("computed by torch (cpu), float32" in record.message for record in caplog.records)
+
+
+def test_terms_are_said_once(network, pixels, tmp_path, caplog):
+    recipe = Recipe(name="tiny", model="sis_cnn", config=network.config, data=DataRecipe(set="scenes"))
+    card = Card(recipe=recipe, labels=network.labels, metrics={}, terms=f"not for {tmp_path}")
+    checkpoint.save(network, card, tmp_path / "best.safetensors")
+    for _ in range(2):
+        smalti.load(tmp_path)
+    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == [f"not for {tmp_path}"]
+
+
+def test_half_precision_is_half_the_size_and_read_again(network, tmp_path):
+    recipe = Recipe(name="tiny", model="sis_cnn", config=network.config, data=DataRecipe(set="scenes"))
+    card = Card(recipe=recipe, labels=network.labels, metrics={})
+    for half in (False, True):
+        checkpoint.save(network, card, tmp_path / f"{half}.safetensors", half=half)
+    large, small = ((tmp_path / f"{half}.safetensors").stat().st_size for half in (False, True))
+    assert 0.5 < small / large < 0.55
+    again, _ = checkpoint.load(tmp_path / "True.safetensors")
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
+        assert again.state_dict()[name].dtype == tensor.dtype
+
+
+def test_the_predictor_uses_its_views_and_tiles(network, pixels):
+    predictor = Predictor(network, InputPolicy())
+    picture = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    plain = predictor(pixels)
+    predictor.views = Views(flip=True)
+    wanted = predict_views(predictor._plain, picture, Views(flip=True))
+    torch.testing.assert_close(predictor(pixels).probabilities, wanted.probabilities)
+    assert not torch.equal(predictor(pixels).probabilities, plain.probabilities)
+    predictor.views, predictor.tiles = Views(), Tiles(size=64, overlap=16)
+    wanted = predict_tiled(predictor._plain, picture, Tiles(size=64, overlap=16))
+    torch.testing.assert_close(predictor(pixels).probabilities, wanted.probabilities)
+
+
+def test_memory_decides_about_tiles(network, monkeypatch):
+    predictor = Predictor(network, InputPolicy())
+    asked = []
+    monkeypatch.setattr("smalti.predict.predictor.choose_tiles", lambda *given: asked.append(given))
+    predictor._tiles_for(torch.zeros((3, 1000, 1000), dtype=torch.uint8))
+    assert not asked  # small: nobody asks
+    predictor._tiles_for(torch.zeros((3, 2000, 1000), dtype=torch.uint8))
+    assert asked[0][0] == (2000, 1000)
+    fixed = Predictor(network, InputPolicy(fit="stretch", size=(64, 64)))
+    assert fixed._tiles_for(torch.zeros((3, 2000, 1000), dtype=torch.uint8)) is None
+
+
+@pytest.mark.parametrize(("text", "tiles"), [("auto", "auto"), ("none", None), ("512", Tiles(size=512, overlap=64))])
+def test_tiles_in_words(text, tiles):
+    assert parse_tiles(text) == tiles
+
+
+@pytest.mark.parametrize(("parse", "text"), [
+    (parse_tiles, "big"), (parse_tiles, "-5"), (parse_tiles, "100"), (parse_bands, "1,b"), (parse_bands, "0"),
+])  # fmt: skip
+def test_words_that_say_nothing(parse, text):
+    with pytest.raises(ValueError, match="tiles|bands"):
+        parse(text)
+
+
+def test_what_decides_is_remembered():
+    assert Options().deciding() != Options(views=Views(flip=True)).deciding()
+    assert Options().deciding() != Options(tiles=Tiles()).deciding()
+    assert Options().deciding() == Options(resume=True, smoothing=0.5).deciding()
