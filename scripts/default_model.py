@@ -13,6 +13,7 @@ from pathlib import Path
 import smalti
 from smalti import checkpoint, session
 from smalti.checkpoint import DEFAULT_WEIGHTS
+from smalti.recipe import InputPolicy
 
 RECIPE = "sis_cnn.camvid"
 TERMS = (
@@ -30,7 +31,9 @@ def main() -> None:
     if not (wanted.run / "metrics.json").is_file():
         session.train(RECIPE, data=wanted.data, out=wanted.run, resume=wanted.run.exists())
     model, card = checkpoint.load(wanted.run)
-    card = dataclasses.replace(card, terms=TERMS, version=smalti.__version__)
+    # A photograph of twelve megapixels shows things eight times as large as the network has learned to see them.
+    recipe = dataclasses.replace(card.recipe, input=InputPolicy(size=(480, 480)))
+    card = dataclasses.replace(card, recipe=recipe, terms=TERMS, version=smalti.__version__)
     checkpoint.save(model, card, DEFAULT_WEIGHTS, half=True)
     found = smalti.evaluate("default", data=f"camvid={wanted.data}", split="test")
     checkpoint.save(

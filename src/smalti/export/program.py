@@ -34,10 +34,8 @@ def to_program(model: SegmentationModel, policy: InputPolicy) -> Program:
         ValueError: If something in the network cannot be written as a graph.
     """
     names: list[str] = []
-    sides = [round(side / model.stride) * model.stride for side in policy.size or TRACED]
-    fixed = policy.fit != "pad"
-    if fixed:
-        sides = [-(-side // model.stride) * model.stride for side in policy.size or TRACED]
+    fixed = policy.size if policy.fit != "pad" else None
+    sides = [-(-side // model.stride) * model.stride for side in fixed or TRACED]
     pictures = torch.zeros((2, model.in_channels, *sides), dtype=torch.uint8)
     batch = torch.export.Dim.DYNAMIC
     dynamic = {0: batch} if fixed else {0: batch, 2: _side(model.stride, "rows"), 3: _side(model.stride, "columns")}
