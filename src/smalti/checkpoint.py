@@ -66,22 +66,25 @@ class Card:
         """
         try:
             values = json.loads(text)
-            made_with = values.get("format", FORMAT)
-        except (ValueError, AttributeError) as error:
+            made_with, version = int(values.get("format", FORMAT)), values.get("version", "")
+        except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: its card cannot be read: {error}") from error
         if made_with > FORMAT:
-            raise ValueError(f"{path}: made by smalti {values.get('version', '')}, which is newer than this one: "
+            raise ValueError(f"{path}: made by smalti {version}, which is newer than this one: "
                              "pip install --upgrade smalti")  # fmt: skip
-        return cls(
-            recipe=recipe_from_json(values["recipe"], model_class(values["recipe"]["model"]).config_type),
-            labels=LabelSet.from_json(values["labels"]),
-            epoch=values["epoch"],
-            steps=values["steps"],
-            metrics=values["metrics"],
-            version=values["version"],
-            terms=values.get("terms", ""),
-            export=values.get("export", {}),
-        )
+        try:
+            return cls(
+                recipe=recipe_from_json(values["recipe"], model_class(values["recipe"]["model"]).config_type),
+                labels=LabelSet.from_json(values["labels"]),
+                epoch=values["epoch"],
+                steps=values["steps"],
+                metrics=values["metrics"],
+                version=version,
+                terms=values.get("terms", ""),
+                export=values.get("export", {}),
+            )
+        except KeyError as error:
+            raise ValueError(f"{path}: its card lacks {error}: made again by `smalti export` or a training") from error
 
 
 def save(model: SegmentationModel, card: Card, path: Path, *, half: bool = False) -> None:

@@ -101,7 +101,7 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
+    model: Annotated[Path, typer.Argument(help="Run folder, checkpoint, exported file, or `default`.")],
     data: Data = None,
     split: Annotated[
         str | None, typer.Option(help="train, val, test or all; else the recipe's validation split.")
@@ -134,7 +134,8 @@ def predict(
     out: Annotated[Path, typer.Option(help="Folder for the answers.")] = Path("predictions"),
     show: Show = "both",
     runtime: Annotated[
-        Literal["auto", "torch", "onnx", "openvino"], typer.Option(help="What computes; auto = the fastest here.")
+        Literal["auto", "torch", "onnx", "openvino"],
+        typer.Option(help="What computes; auto = the fastest that is worth it."),
     ] = "auto",
     device: Annotated[str | None, typer.Option(help="torch's, like cpu or cuda:1.")] = None,
     views: Annotated[str, typer.Option(help="Answers averaged over scales and mirror images: 0.75,1,1.25,flip.")] = "1",
@@ -152,8 +153,8 @@ def predict(
     Without --model the network of the package is used, which knows street scenes. Of each picture an index mask
     NAME.png and a coloured NAME_overlay.png with a legend are written; --show names other answers: maps (difficulty,
     edges, distances, probabilities), objects (instances, panoptic, boxes, cityscapes), regions (polygons).
-    Georeferenced TIFF and pictures above 67 megapixels become a GeoTIFF of labels and a preview, in constant memory;
-    videos become videos with their sound.
+    Georeferenced TIFF and pictures above 67 megapixels become a GeoTIFF of labels and a preview, tile by tile; videos
+    become videos with their sound.
 
     \b
     Examples:

@@ -14,13 +14,15 @@ from smalti.data.dataset import Dataset, open_dataset, parse_data_argument
 from smalti.data.fit import fit_picture
 from smalti.evaluation.agreement import Agreement, compare, odd_sizes, verdict
 from smalti.evaluation.run import Progress, evaluate_checkpoint
-from smalti.export.forms import FORMS, Form, To
+from smalti.export.forms import FORMS, Form, To, wanted
 from smalti.export.program import to_program
 from smalti.models.contract import SegmentationModel
 from smalti.predict.loading import Execution, exported_card, load
 from smalti.predict.predictor import Predictor
 from smalti.predict.runtimes import TorchRuntime
 
+OWN: dict[To, Execution] = {"onnx": Execution(runtime="onnx"), "openvino": Execution(), "torch": Execution()}
+"""What a file is proven in: the runtime whose name it bears."""
 COMPARED = 8
 """Pictures that both are run on."""
 CALIBRATED = 100
@@ -51,6 +53,10 @@ class Wish:
         if self.int8 and self.data is None:
             raise ValueError("8-bit numbers are calibrated on the training pictures and judged on others: "
                              "name the data set with --data")  # fmt: skip
+        if self.int8:
+            wanted("nncf")
+            if self.to == "torch":
+                raise ValueError("--int8 is made for --to onnx and --to openvino")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +96,13 @@ def export(
     seen = _compared(network, card, wish)
     metrics = _measured(Path(model), wish, changes, progress) if wish.data else None
     agrees, reason = verdict(seen, card.export["precision"], metrics)
-    told = {**seen.to_json(), "pictures_of": _source(wish, card), "agrees": agrees, "verdict": reason}
+    told = {
+        **seen.to_json(),
+        "runtime": load(wish.out, OWN[wish.to]).runtime.name,
+        "pictures_of": _source(wish, card),
+        "agrees": agrees,
+        "verdict": reason,
+    }
     if metrics:
         keys = [key for key in ("semantic.miou", "boxes.map50", "panoptic.pq") if key in metrics[0]]
         told["metrics"] = {key: {"network": metrics[0][key], "file": metrics[1].get(key)} for key in keys}
@@ -104,7 +116,7 @@ def _compared(network: SegmentationModel, card: Card, wish: Wish) -> Agreement:
     reference = Predictor(network, card.recipe.input, TorchRuntime(network, "float32", "cpu"))
     found = _dataset(card, wish, None)
     picked = [found.read(k).image.as_subclass(Tensor) for k in _spread(len(found), COMPARED)]
-    return compare(reference, load(wish.out), odd_sizes(picked))
+    return compare(reference, load(wish.out, OWN[wish.to]), odd_sizes(picked))
 
 
 def _calibration(network: SegmentationModel, card: Card, wish: Wish) -> list[Tensor]:
@@ -138,5 +150,5 @@ def _measured(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     torch_ = Execution(runtime="torch", precision="float32", device="cpu")
     network = evaluate_checkpoint(model, wish.data, wish.split, progress, changes=changes, execution=torch_)
-    file = evaluate_checkpoint(wish.out, wish.data, wish.split, progress, execution=Execution())
+    file = evaluate_checkpoint(wish.out, wish.data, wish.split, progress, execution=OWN[wish.to])
     return network.to_json(), file.to_json()

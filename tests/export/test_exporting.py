@@ -79,6 +79,36 @@ def test_agreement_by_hand():
     assert seen.equal_labels == pytest.approx(1 - first_row_is_first_class / 32)
 
 
+def test_what_is_no_number_never_agrees():
+    model = smalti.create_model("sis_cnn", classes=2, encoder="resnet10t", widths=(8, 8, 8, 8)).eval()
+    predictor = Predictor(model, InputPolicy())
+
+    class Broken:
+        name = precision = ""
+
+        def __call__(self, images):
+            logits = predictor.runtime(images).semantic.clone()
+            logits[..., 0, 0] = torch.nan
+            return predictor.runtime(images)._replace(semantic=logits)
+
+    broken = Predictor(model, InputPolicy(), Broken())
+    seen = compare(predictor, broken, [torch.zeros((3, 32, 48), dtype=torch.uint8)])
+    assert seen.maximum_difference == float("inf")
+    assert not verdict(dataclasses.replace(seen, equal_labels=None), "float32", None)[0]
+
+
+@pytest.mark.slow
+def test_exported_files_are_measured_like_checkpoints(run, tmp_path):
+    written = export(run, Wish(to="onnx", out=tmp_path / "net.onnx", data="scenes"))
+    assert written.agrees
+    metrics = written.card.export["agreement"]["metrics"]["semantic.miou"]
+    assert abs(metrics["network"] - metrics["file"]) < 1e-3
+    assert written.card.export["agreement"]["runtime"].startswith("ONNX Runtime")
+    found = smalti.evaluate(tmp_path / "net.onnx", data="scenes")
+    assert found["semantic.miou"] == pytest.approx(metrics["file"], abs=1e-4)
+    assert found["protocol"]["runtime"].startswith(("OpenVINO", "ONNX Runtime"))
+
+
 @pytest.mark.parametrize(("precision", "metrics", "labels", "good"), [
     ("float32", (0.5, 0.4991), 0.5, True), ("float32", (0.5, 0.4989), 1.0, False),
     ("int8", (0.5, 0.4951), 0.5, True), ("int8", (0.5, 0.4949), 1.0, False), ("int8", (0.5, 0.9), 0.0, True),

@@ -46,6 +46,7 @@ def network(monkeypatch):
         return bright(picture)
 
     monkeypatch.setattr(folder, "load", lambda *_: predict)
+    monkeypatch.setattr(folder, "_identity", lambda model: model.read_text() if model.is_file() else str(model))
     return fake
 
 

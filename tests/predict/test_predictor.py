@@ -101,6 +101,7 @@ def test_one_bad_file_never_stops_the_rest(predictor, picture, tmp_path, monkeyp
     (folder / "empty.png").write_bytes(b"")
     (folder / "notes.txt").write_text("no picture")
     monkeypatch.setattr("smalti.predict.folder.load", lambda *_: predictor)
+    monkeypatch.setattr("smalti.predict.folder._identity", str)
     files = find_files([folder], tmp_path / "out")
     assert len(files) == 4
     failed = predict_files(tmp_path, files, tmp_path / "out", "both")
@@ -123,6 +124,7 @@ def test_paths_without_pictures(tmp_path):
 
 def test_answers_never_replace_pictures(predictor, tmp_path, monkeypatch):
     monkeypatch.setattr("smalti.predict.folder.load", lambda *_: predictor)
+    monkeypatch.setattr("smalti.predict.folder._identity", str)
     photo = tmp_path / "photo.png"
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(photo)
     before = photo.read_bytes()
@@ -133,6 +135,7 @@ def test_answers_never_replace_pictures(predictor, tmp_path, monkeypatch):
 
 def test_answers_are_not_segmented_again(predictor, tmp_path, monkeypatch):
     monkeypatch.setattr("smalti.predict.folder.load", lambda *_: predictor)
+    monkeypatch.setattr("smalti.predict.folder._identity", str)
     out = tmp_path / "in" / "answers"
     out.parent.mkdir()
     for name in ("a.png", "a_overlay.png", "._a.png"):

@@ -173,3 +173,28 @@ def test_what_decides_is_remembered():
     assert Options().deciding() != Options(views=Views(flip=True)).deciding()
     assert Options().deciding() != Options(tiles=Tiles()).deciding()
     assert Options().deciding() == Options(resume=True, smoothing=0.5).deciding()
+
+
+def test_answers_never_replace_a_source_or_each_other(run, pixels, tmp_path, monkeypatch, capsys):
+    (tmp_path / "a").mkdir()
+    for clip in (tmp_path / "clip.mp4", tmp_path / "a" / "clip.mp4"):
+        write_video(clip, pixels)
+    words = [tmp_path / "clip.mp4", tmp_path / "a" / "clip.mp4", "--model", run, "--out", tmp_path / "out"]
+    assert command(monkeypatch, "predict", *words) == 1
+    assert "two sources would both be answered in" in capsys.readouterr().err
+    for name in ("map.tif", "map_labels.tif"):
+        write_raster(tmp_path / name, pixels)
+    before = (tmp_path / "map_labels.tif").read_bytes()
+    words = [tmp_path / "map.tif", tmp_path / "map_labels.tif", "--model", run, "--out", tmp_path]
+    assert command(monkeypatch, "predict", *words) == 1
+    assert "would replace a source" in capsys.readouterr().err
+    assert (tmp_path / "map_labels.tif").read_bytes() == before
+
+
+def test_scales_that_change_nothing_are_refused(network, pixels):
+    predictor = Predictor(network, InputPolicy(size=(64, 64)))
+    predictor.views = Views(scales=(1.0, 2.0))
+    with pytest.raises(ValueError, match="brings every picture to 64 pixels"):
+        predictor(pixels)
+    predictor.views = Views(flip=True)
+    assert predictor(pixels).semantic.shape == (90, 130)

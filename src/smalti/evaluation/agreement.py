@@ -1,5 +1,6 @@
 """How well an exported file agrees with the network it was made of, measured by running both."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -52,7 +53,8 @@ def compare(
         for wanted, got in zip(reference.runtime(batch), exported.runtime(batch), strict=True):
             if isinstance(wanted, Tensor):
                 assert isinstance(got, Tensor)
-                difference = max(difference, float((wanted.float().cpu() - got.float().cpu()).abs().max()))
+                apart = float((wanted.float().cpu() - got.float().cpu()).abs().max())
+                difference = max(difference, apart if math.isfinite(apart) else math.inf)  # max() would lose a NaN
                 scale = max(scale, float(wanted.abs().max()))
         first, second = reference(picture).semantic, exported(picture).semantic
         if first is not None and second is not None:

@@ -21,6 +21,7 @@ from smalti.files import write_text
 from smalti.models.create import find_recipe, paper_numbers
 from smalti.predict.loading import Execution, load_with_card
 from smalti.predict.predictor import Predictor
+from smalti.predict.runtimes import ENDINGS
 from smalti.recipe import DataRecipe, Recipe
 from smalti.settings import override
 
@@ -62,7 +63,7 @@ def evaluate_checkpoint(
     progress: Progress | None = None,
     *,
     changes: Mapping[str, Any] | None = None,
-    execution: Execution = TORCH,
+    execution: Execution | None = None,
 ) -> Evaluation:
     """Measures a run folder or checkpoint on a split, at each picture's own size; keeps counts, never logits.
 
@@ -73,14 +74,14 @@ def evaluate_checkpoint(
         progress: Called with (pictures done, pictures in all).
         changes: Dotted keys of the recipe, for a network that is to answer in another way than it was trained, or for
             options of the data set (data.options.…).
-        execution: What computes the answers; exported files run in their own runtime.
+        execution: What computes the answers; None = torch, and for exported files a runtime that takes them.
 
     Raises:
         ValueError: If the checkpoint and the data have different classes, or a file cannot be read.
     """
     options = {key: value for key, value in (changes or {}).items() if key.startswith(OPTIONS)}
     others = {k: v for k, v in (changes or {}).items() if k not in options}
-    predictor, card = load_with_card(path, execution, others)
+    predictor, card = load_with_card(path, execution or (Execution() if path.suffix in ENDINGS else TORCH), others)
     dataset = _open(override(card.recipe, options).data, data, split or card.recipe.data.validation)
     if dataset.labels.names != card.labels.names:
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "

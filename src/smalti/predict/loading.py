@@ -7,12 +7,12 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-import smalti
 from smalti import checkpoint
 from smalti.checkpoint import Card
 from smalti.data.cache import cache_folder
@@ -119,6 +119,8 @@ def _load_exported(path: Path, execution: Execution, changes: Mapping[str, Any] 
         kinds: tuple[str, ...] = ("torch",)
     else:
         kinds = ("openvino",) if path.suffix == ".xml" else ("openvino", "onnx")
+    if execution.device or execution.precision:
+        raise ValueError(f"{path}: device and precision are those of the file: leave them out")
     if wish != "auto" and wish not in kinds:
         raise ValueError(f"{path}: runs in {' or '.join(kinds)}, not in {wish}")
     installed = [kind for kind in kinds if kind == "torch" or _is_installed(kind)]
@@ -129,7 +131,7 @@ def _load_exported(path: Path, execution: Execution, changes: Mapping[str, Any] 
 
 def _is_installed(runtime: str) -> bool:
     packages = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx", "onnxscript")}[runtime]
-    return all(importlib.util.find_spec(package) for package in packages)
+    return all(_there(package) for package in packages)
 
 
 def _converted(model: SegmentationModel, card: Card, file: Path, execution: Execution) -> Runtime | None:
@@ -152,17 +154,23 @@ def _converted(model: SegmentationModel, card: Card, file: Path, execution: Exec
             program = to_program(model, card.recipe.input)
             form.of(program).write(place, exported_card(card, kind, program.outputs))
         return RUNTIMES[kind](place, read_exported_card(place))
-    except (ValueError, OSError) as error:
+    except Exception as error:  # translators raise whatever they like
         if chosen:
-            raise
+            raise ValueError(f"{file} cannot be converted for {kind}: {error}") from error
+        place.unlink(missing_ok=True)  # if it was there, it is damaged: converted once more the next time
         log.warning("not converted, so torch computes it: %s", error)
         return None
+
+
+def _there(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _identity(card: Card, file: Path) -> str:
     digest = hashlib.sha256(file.read_bytes())
     digest.update(json.dumps(card.to_json(), sort_keys=True).encode())
-    digest.update(f"{smalti.__version__} {torch.__version__}".encode())
+    made_with = [f"{name} {version(name)}" for name in ("smalti", "torch", "openvino", "onnxruntime") if _there(name)]
+    digest.update(" ".join(made_with).encode())
     return digest.hexdigest()[:24]
 
 

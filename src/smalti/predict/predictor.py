@@ -60,6 +60,11 @@ class Predictor:
         channels = self.model.in_channels
         if image.shape[0] != channels:
             raise ValueError(f"this network takes pictures with {channels} channels, got {image.shape[0]}")
+        if self.views.scales != (1.0,) and self.policy.size is not None:
+            raise ValueError(
+                f"this network brings every picture to {max(self.policy.size)} pixels, so scales of views change "
+                "nothing: leave them out, or change the input (--set input.size=…)"
+            )
         tiles = self._tiles_for(image)
         return self._viewed(image) if tiles is None else predict_tiled(self._viewed, image, tiles)
 

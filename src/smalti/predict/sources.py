@@ -19,6 +19,8 @@ from smalti.predict.video_options import VideoOptions, answer_name, is_video
 from smalti.predict.writers import kinds_of
 
 Progress = Callable[[int, int], None]
+LABELS, PREVIEW = "_labels.tif", "_preview.jpg"
+"""Endings of a raster's answers."""
 MANY_FRAMES = 1000
 """That a video or a raster counts for, when a runtime is chosen."""
 
@@ -55,8 +57,10 @@ def predict_sources(
     paths = [Path(source) for source in sources if not is_video(source)]
     files = find_files(paths, out) if paths else []
     rasters = [file for file in files if is_raster(file)]
-    pictures = [file for file in files if file not in set(rasters)]
+    in_parts = set(rasters)
+    pictures = [file for file in files if file not in in_parts]
     kinds = kinds_of(show)
+    _check_targets(rasters, videos, paths, out)
     many = len(pictures) + MANY_FRAMES * (len(rasters) + len(videos))
     options = replace(options, execution=replace(options.execution, pictures=many))
     outcome = Outcome(asked=len(pictures) + len(rasters) + len(videos))
@@ -75,6 +79,20 @@ def predict_sources(
     return outcome
 
 
+def _check_targets(rasters: Sequence[Path], videos: Sequence[str], paths: Sequence[Path], out: Path) -> None:
+    """Nothing may be written over a source, or twice."""
+    answers = [out / f"{name}{ending}" for name in answer_names(rasters) for ending in (LABELS, PREVIEW)]
+    answers += [out / answer_name(video, show) for video in videos for show in ("overlay", "labels")]
+    sources = {path.resolve() for path in (*rasters, *paths, *map(Path, videos))}
+    for answer in answers:
+        if answer.resolve() in sources:
+            raise ValueError(f"the answer {answer} would replace a source: choose another folder with --out")
+    twice = {answer for answer in answers if answers.count(answer) > 1}
+    if twice:
+        raise ValueError(f"two sources would both be answered in {min(twice)}: predict them one by one, each with its "
+                         "own --out")  # fmt: skip
+
+
 def _attempt(outcome: Outcome, source: object, work: Callable[[], str | None]) -> None:
     try:
         problem = work()
@@ -89,12 +107,12 @@ def _attempt(outcome: Outcome, source: object, work: Callable[[], str | None]) -
 def _raster(predictor: Predictor, file: Path, stem: Path, telling: Telling, options: Options) -> None:
     tiles = options.tiles if isinstance(options.tiles, Tiles) else Tiles()
     predictor.tiles = None  # a tile is looked at as it is
-    written = stem.with_name(f"{stem.name}_labels.tif")
+    written = stem.with_name(f"{stem.name}{LABELS}")
     with open_raster(file, options.bands) as raster:
         with telling.bar("tiles") as progress:
             predict_raster(predictor, raster, written, predictor.labels, tiles, progress=progress)
-        write_preview(raster, written, stem.with_name(f"{stem.name}_preview.jpg"), predictor.labels)
-    telling.line(f"{file}: labels in {written}, to be looked at in {stem.name}_preview.jpg")
+        write_preview(raster, written, stem.with_name(f"{stem.name}{PREVIEW}"), predictor.labels)
+    telling.line(f"{file}: labels in {written}, to be looked at in {stem.name}{PREVIEW}")
 
 
 def _video(
