@@ -79,10 +79,10 @@ def evaluate(
     out: str | Path | None = None,
     changes: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Measures a run folder or checkpoint on a split of a data set.
+    """Measures a network on a split of a data set.
 
     Args:
-        model: Run folder or checkpoint file.
+        model: Run folder, checkpoint or exported file, or "default".
         data: As for `train`; None = the set it was trained on.
         split: None = the one it was validated on.
         out: A folder for `metrics.json` and `report.html`; None = nothing is written.

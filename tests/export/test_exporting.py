@@ -58,41 +58,46 @@ def test_a_file_that_answers_otherwise_fails_the_command(run, tmp_path, monkeypa
     assert load(tmp_path / "net.pt2").runtime.name.startswith("torch.export")  # the file is there to be looked at
 
 
-def test_agreement_by_hand():
-    """Oracle: two networks whose logits differ by a known constant at known pixels."""
+@pytest.fixture(scope="module")
+def plain():
+    torch.manual_seed(0)
     model = smalti.create_model("sis_cnn", classes=2, encoder="resnet10t", widths=(8, 8, 8, 8)).eval()
-    predictor = Predictor(model, InputPolicy())
+    return Predictor(model, InputPolicy())
 
-    class Shifted:
+
+def altered(plain, alter):
+    """A predictor whose logits are changed in place by `alter`."""
+
+    class Altered:
         name = precision = ""
 
         def __call__(self, images):
-            logits = predictor.runtime(images).semantic.clone()
-            logits[..., :1, :] = torch.tensor([0.0, 1000.0])[:, None, None]
-            return predictor.runtime(images)._replace(semantic=logits)
+            outputs = plain.runtime(images)
+            logits = outputs.semantic.clone()
+            alter(logits)
+            return outputs._replace(semantic=logits)
 
-    pictures = [torch.zeros((3, 32, 48), dtype=torch.uint8)]
-    plain = predictor.runtime(pictures[0][None]).semantic
-    first_row_is_first_class = float((plain[0, :, 0].argmax(0) == 0).float().mean())
-    seen = compare(predictor, Predictor(model, InputPolicy(), Shifted()), pictures)
-    assert seen.maximum_difference == pytest.approx(1000 - float(plain[0, 1, 0].min()))
+    return Predictor(plain.model, plain.policy, Altered())
+
+
+BLACK = torch.zeros((3, 32, 48), dtype=torch.uint8)
+
+
+def test_agreement_by_hand(plain):
+    """Oracle: two networks whose logits differ by a known constant at known pixels."""
+
+    def first_row_is_second_class(logits):
+        logits[..., :1, :] = torch.tensor([0.0, 1000.0])[:, None, None]
+
+    logits = plain.runtime(BLACK[None]).semantic
+    first_row_is_first_class = float((logits[0, :, 0].argmax(0) == 0).float().mean())
+    seen = compare(plain, altered(plain, first_row_is_second_class), [BLACK])
+    assert seen.maximum_difference == pytest.approx(1000 - float(logits[0, 1, 0].min()))
     assert seen.equal_labels == pytest.approx(1 - first_row_is_first_class / 32)
 
 
-def test_what_is_no_number_never_agrees():
-    model = smalti.create_model("sis_cnn", classes=2, encoder="resnet10t", widths=(8, 8, 8, 8)).eval()
-    predictor = Predictor(model, InputPolicy())
-
-    class Broken:
-        name = precision = ""
-
-        def __call__(self, images):
-            logits = predictor.runtime(images).semantic.clone()
-            logits[..., 0, 0] = torch.nan
-            return predictor.runtime(images)._replace(semantic=logits)
-
-    broken = Predictor(model, InputPolicy(), Broken())
-    seen = compare(predictor, broken, [torch.zeros((3, 32, 48), dtype=torch.uint8)])
+def test_what_is_no_number_never_agrees(plain):
+    seen = compare(plain, altered(plain, lambda logits: logits[..., 0, 0].fill_(torch.nan)), [BLACK])
     assert seen.maximum_difference == float("inf")
     assert not verdict(dataclasses.replace(seen, equal_labels=None), "float32", None)[0]
 

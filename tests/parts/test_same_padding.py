@@ -8,12 +8,9 @@ from torch import nn
 from smalti.parts.same_padding import SameConv2d, own_same_padding, pad_same
 
 
-@pytest.mark.parametrize("kernel", [1, 2, 3, 5, 7])
-@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("kernel", "stride"), [(k, s) for k in (1, 2, 3, 5, 7) for s in (1, 2, 3) if k >= s])
 @pytest.mark.parametrize("size", [(7, 8), (9, 13), (16, 1)])
 def test_it_answers_as_timm(kernel, stride, size):
-    if kernel < stride:
-        pytest.skip("pixels would be passed over: no encoder does that")
     torch.manual_seed(0)
     theirs = Conv2dSame(3, 4, kernel, stride=stride)
     x = torch.randn(2, 3, *size)

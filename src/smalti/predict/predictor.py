@@ -18,7 +18,8 @@ from smalti.predict.views import Views, predict_views
 from smalti.recipe import InputPolicy
 
 BYTES_PER_PIXEL = 4000
-"""Of the input, that a network and its answer take at most (benchmarks/README.md); only to choose tiles by."""
+"""Of the input, that a network and its answer are assumed to take; a careful guess, not measured for each network. Only
+tiles are chosen by it."""
 WHOLE = 2**20
 """Pictures of so many pixels (1024 x 1024) fit wherever the package runs: memory is not asked for each of them."""
 

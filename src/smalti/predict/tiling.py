@@ -17,8 +17,8 @@ from smalti.predict.windows import Window
 SMALLEST_TILE = 64
 GRID = 32
 """Tiles begin at multiples of this and are multiples of it large. It is the coarsest stride of the encoders, so a
-network samples the same pixels as in the whole picture, and pads no tile inside of it. Of a trained hourglass' labels
-at 1080x1440, 2.5 % differed from those of the whole picture with tiles of 768 on the grid, 3.2 % off it."""
+network samples the same pixels as in the whole picture, and pads no tile inside of it. Of a half-trained U-Net's labels
+0.1 % differed from those of the whole picture with tiles of 768 on the grid, 0.4 % with the last tile off it."""
 
 
 @dataclass(frozen=True, kw_only=True)
