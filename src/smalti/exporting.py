@@ -21,8 +21,12 @@ from smalti.predict.loading import Execution, exported_card, load
 from smalti.predict.predictor import Predictor
 from smalti.predict.runtimes import TorchRuntime
 
-OWN: dict[To, Execution] = {"onnx": Execution(runtime="onnx"), "openvino": Execution(), "torch": Execution()}
-"""What a file is proven in: the runtime whose name it bears."""
+OWN: dict[To, Execution] = {
+    "onnx": Execution(runtime="onnx", precision="float32"),
+    "openvino": Execution(runtime="openvino", precision="float32"),
+    "torch": Execution(runtime="torch", precision="float32"),
+}
+"""What a file is proven in: the runtime whose name it bears, in float32 whatever the machine would take by itself."""
 COMPARED = 8
 """Pictures that both are run on."""
 CALIBRATED = 100

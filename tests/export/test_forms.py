@@ -57,7 +57,7 @@ def written(program, card, tmp_path_factory):
 ])  # fmt: skip
 def test_every_runtime_answers_as_torch_at_any_size(network, written, to, runtime):
     reference = Predictor(network, InputPolicy(), TorchRuntime(network, "float32", "cpu"))
-    predictor = load(written[to], Execution(runtime=runtime))
+    predictor = load(written[to], Execution(runtime=runtime, precision="float32"))
     rng = np.random.default_rng(0)
     for size in ODD:
         picture = rng.integers(0, 256, (*size, 3), dtype=np.uint8)

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from smalti.checkpoint import Card
 from smalti.export.program import INPUT, Program
+from smalti.export.quantisation import quantise
 from smalti.files import replacing
 from smalti.models.create import CARD
 
@@ -71,7 +72,14 @@ class OnnxForm(Form):
 
     def quantised(self, pictures: Sequence[UInt8[Tensor, "channels height width"]]) -> Form:
         """See `Form`."""
-        return OnnxForm(_quantise(self.model, pictures, lambda one: {INPUT: one[None].numpy()}))
+        wanted("onnx", "nncf")
+        import onnx  # noqa: PLC0415  # optional, and slow to import
+
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = (Path(folder) / f"{name}{self.ending}" for name in ("float", "int8"))
+            onnx.save(self.model, source)
+            quantise(source, target, pictures, INPUT)
+            return OnnxForm(onnx.load(target))
 
 
 class OpenVinoForm(Form):
@@ -109,7 +117,16 @@ class OpenVinoForm(Form):
 
     def quantised(self, pictures: Sequence[UInt8[Tensor, "channels height width"]]) -> Form:
         """See `Form`."""
-        return OpenVinoForm(_quantise(self.model, pictures, lambda one: one[None].numpy()))
+        wanted("openvino", "nncf")
+        import openvino  # noqa: PLC0415  # optional, and slow to import
+
+        reader = openvino.Core()
+        reader.set_property({"ENABLE_MMAP": False})  # the file goes away
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = (Path(folder) / f"{name}{self.ending}" for name in ("float", "int8"))
+            openvino.save_model(self.model, source, compress_to_fp16=False)
+            quantise(source, target, pictures, INPUT)
+            return OpenVinoForm(reader.read_model(target))
 
 
 class TorchForm(Form):
@@ -162,20 +179,6 @@ def wanted(*packages: str) -> None:
         except ImportError as error:
             extra = "int8" if package == "nncf" else "export"
             raise ValueError(f'{package} is not installed: pip install "smalti[{extra}]"') from error
-
-
-def _quantise(model: Any, pictures: Sequence[Tensor], feed: Callable[[Tensor], Any]) -> Any:
-    wanted("nncf")
-    import nncf  # noqa: PLC0415  # optional, and slow to import
-
-    if not pictures:
-        raise ValueError(
-            "8-bit weights are calibrated on pictures, and there are none: name the training data with --data"
-        )
-    with _quiet():
-        return nncf.quantize(
-            model, nncf.Dataset(list(pictures), feed), subset_size=len(pictures), preset=nncf.QuantizationPreset.MIXED
-        )
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from smalti.predict.runtimes import (
 RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
 MANY = 100
 """Pictures from which on converting a network (once, half a minute) is less work than what it saves."""
-RUNTIMES: dict[str, Callable[[Path, Card], Runtime]] = {
+RUNTIMES: dict[str, Callable[[Path, Card, Precision], Runtime]] = {
     "torch": ProgramRuntime,
     "onnx": OnnxRuntime,
     "openvino": OpenVinoRuntime,
@@ -49,7 +49,8 @@ class Execution:
 
     `runtime="auto"` on a machine without accelerator is OpenVINO, else ONNX Runtime, where installed and worth a
     conversion: for `pictures` of 100 or more, or if the converted network is still in the cache; else torch.
-    `precision` None = as trained; it and `device` are torch's.
+    `precision` None = as trained, for exported files "auto" (bfloat16 in OpenVINO where the CPU has it); with
+    `runtime="auto"` one that is named is torch's. `device` is torch's always.
     """
 
     runtime: RuntimeName = "auto"
@@ -59,8 +60,8 @@ class Execution:
 
     def __post_init__(self) -> None:
         """Raises ValueError for what no runtime can do."""
-        if self.runtime in ("onnx", "openvino") and (self.device or self.precision):
-            raise ValueError(f"device and precision are torch's: leave them out with runtime {self.runtime}")
+        if self.runtime in ("onnx", "openvino") and self.device:
+            raise ValueError(f"device is torch's: leave it out with runtime {self.runtime}")
 
 
 def load(path: str | Path, execution: Execution = Execution(), changes: Mapping[str, Any] | None = None) -> Predictor:
@@ -119,13 +120,13 @@ def _load_exported(path: Path, execution: Execution, changes: Mapping[str, Any] 
         kinds: tuple[str, ...] = ("torch",)
     else:
         kinds = ("openvino",) if path.suffix == ".xml" else ("openvino", "onnx")
-    if execution.device or execution.precision:
-        raise ValueError(f"{path}: device and precision are those of the file: leave them out")
+    if execution.device:
+        raise ValueError(f"{path}: an exported file runs where its runtime does: leave device out")
     if wish != "auto" and wish not in kinds:
         raise ValueError(f"{path}: runs in {' or '.join(kinds)}, not in {wish}")
     installed = [kind for kind in kinds if kind == "torch" or _is_installed(kind)]
     chosen = wish if wish != "auto" else (installed or kinds)[0]
-    runtime = RUNTIMES[chosen](path, card)
+    runtime = RUNTIMES[chosen](path, card, execution.precision or "auto")
     return Predictor(checkpoint.skeleton(card), card.recipe.input, runtime), card
 
 
@@ -153,7 +154,9 @@ def _converted(model: SegmentationModel, card: Card, file: Path, execution: Exec
             log.warning("converting the network for %s, once (about half a minute)", kind)
             program = to_program(model, card.recipe.input)
             form.of(program).write(place, exported_card(card, kind, program.outputs))
-        return RUNTIMES[kind](place, read_exported_card(place))
+        as_trained: Precision = "float32" if card.recipe.training.precision == "float32" else "auto"
+        precision = execution.precision or as_trained
+        return RUNTIMES[kind](place, read_exported_card(place), precision)
     except Exception as error:  # translators raise whatever they like
         if chosen:
             raise ValueError(f"{file} cannot be converted for {kind}: {error}") from error

@@ -1,5 +1,6 @@
 """What computes a network's answers: torch, ONNX Runtime or OpenVINO. The only file that runs the latter two."""
 
+import functools
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -58,8 +59,9 @@ class TorchRuntime(Runtime):
 class OnnxRuntime(Runtime):
     """A file of ONNX in ONNX Runtime, on its first execution provider that works here."""
 
-    def __init__(self, path: Path, card: Card) -> None:
-        """Raises ValueError if it is not installed, or refuses the file."""
+    def __init__(self, path: Path, card: Card, precision: Precision = "auto") -> None:
+        """Raises ValueError if it is not installed, refuses the file, or is asked for bfloat16."""
+        _no_bfloat16("ONNX Runtime", precision)
         wanted("onnxruntime")
         import onnxruntime  # noqa: PLC0415  # optional, and slow to import
 
@@ -84,19 +86,24 @@ class OnnxRuntime(Runtime):
 
 
 class OpenVinoRuntime(Runtime):
-    """A file of OpenVINO or ONNX in OpenVINO, on the CPU; its compiled form is kept in the cache folder."""
+    """A file of OpenVINO or ONNX in OpenVINO, on the CPU; its compiled form is kept in the cache folder.
 
-    def __init__(self, path: Path, card: Card) -> None:
+    `precision="auto"` is bfloat16 where the CPU multiplies it in hardware.
+    """
+
+    def __init__(self, path: Path, card: Card, precision: Precision = "auto") -> None:
         """Raises ValueError if it is not installed, or refuses the file."""
         wanted("openvino")
         import openvino  # noqa: PLC0415  # optional, and slow to import
 
-        core = openvino.Core()
+        core = _openvino_core()
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "CACHE_DIR": str(cache_folder() / "openvino"),
         }
+        if precision != "auto":
+            settings["INFERENCE_PRECISION_HINT"] = {"float32": "f32", "bfloat16": "bf16"}[precision]
         try:
             self._compiled = core.compile_model(core.read_model(path), "CPU", settings)
         except RuntimeError as error:
@@ -116,8 +123,9 @@ class OpenVinoRuntime(Runtime):
 class ProgramRuntime(Runtime):
     """A program of torch.export. Loading one may run what is in it: only of people whom one trusts."""
 
-    def __init__(self, path: Path, card: Card) -> None:
-        """Raises ValueError if it cannot be loaded."""
+    def __init__(self, path: Path, card: Card, precision: Precision = "auto") -> None:
+        """Raises ValueError if it cannot be loaded, or is asked for bfloat16."""
+        _no_bfloat16("a program of torch.export", precision)
         try:
             program = torch.export.load(path)
         except Exception as error:  # whatever a broken archive makes it raise
@@ -164,16 +172,31 @@ def _onnx_card(path: Path) -> str | None:
 
 def _openvino_card(path: Path) -> str | None:
     wanted("openvino")
+    model = _openvino_core().read_model(path)
+    return str(model.get_rt_info(CARD).astype(str)) if model.has_rt_info(CARD) else None
+
+
+@functools.cache
+def _openvino_core() -> Any:
+    """The one of this process.
+
+    A core that goes away takes its CPU plugin along, and that the stack for signals which it has given to the thread:
+    the next signal, such as that of a loader worker that ends, would be a segmentation fault (seen with 2026.4).
+    """
     import openvino  # noqa: PLC0415  # optional, and slow to import
 
-    model = openvino.Core().read_model(path)
-    return str(model.get_rt_info(CARD).astype(str)) if model.has_rt_info(CARD) else None
+    return openvino.Core()
 
 
 def _torch_card(path: Path) -> str | None:
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.endswith(f"/{CARD_FILE}")]
         return archive.read(names[0]).decode() if names else None
+
+
+def _no_bfloat16(name: str, precision: Precision) -> None:
+    if precision == "bfloat16":
+        raise ValueError(f"{name} computes in float32 here, not in bfloat16: take torch or openvino for that")
 
 
 def _names(card: Card) -> tuple[str, ...]:
