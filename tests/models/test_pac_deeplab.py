@@ -81,6 +81,18 @@ def test_multi_grid_needs_a_resnet_with_as_many_blocks():
         create_model("pac_deeplab", classes=2, **TINY, rates=(1, 0))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("project", 0), ("project", -3), ("width", 0), ("in_channels", 0),
+        ("batch_norm", (3.0, 1e-5)), ("batch_norm", (0.1, 0.0)), ("multi_grid", (1, 0, 2)),
+    ],
+)  # fmt: skip
+def test_numbers_that_make_no_network_are_named(field, value):
+    with pytest.raises(ValueError, match=f"^{field} "):
+        create_model("pac_deeplab", classes=3, encoder="resnet50", **{field: value})
+
+
 def test_the_head_is_figure_3():
     torch.manual_seed(0)
     model = create_model("pac_deeplab", classes=5, **TINY).eval()

@@ -56,6 +56,16 @@ class Config:
     """(momentum, eps); the momentum holds in the encoder, too. PAPER: decay 0.9997."""
     semantic_loss: SemanticLoss = SemanticLoss(boundary=BoundaryWeights())
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers that make no network."""
+        for name in ("in_channels", "width", "project"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{name} is a number of channels, 1 or more, got {value}")
+        momentum, eps = self.batch_norm
+        if not (0 < momentum <= 1 and eps > 0):
+            raise ValueError(f"batch_norm is (momentum in (0, 1], eps above 0), got {self.batch_norm}")
+
 
 class PacDeeplab(SegmentationModel):
     """A dilated encoder, three branches on its last map, and a 1x1 classifier over all of them (Fig. 3)."""

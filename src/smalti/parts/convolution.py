@@ -95,12 +95,12 @@ def shifted_resize(size: int, old: int, like: Tensor) -> Float[Tensor, "3 size o
     return torch.stack([padded[tap : tap + size] for tap in range(3)])
 
 
-def check_rates(rates: Sequence[int]) -> tuple[int, ...]:
+def check_rates(rates: Sequence[int], name: str = "rates") -> tuple[int, ...]:
     """The rates, if they are positive whole numbers and there is one at least.
 
     Raises:
-        ValueError: If not.
+        ValueError: If not; calls them `name`.
     """
     if not rates or not all(isinstance(rate, int) and rate >= 1 for rate in rates):
-        raise ValueError(f"rates must be positive whole numbers, at least one, got {tuple(rates)}")
+        raise ValueError(f"{name} must be positive whole numbers, at least one, got {tuple(rates)}")
     return tuple(rates)

@@ -163,7 +163,7 @@ def _create(name: str, options: dict[str, Any], tensors: dict[str, Tensor] | Non
 def _set_multi_grid(network: nn.Module, factors: tuple[int, ...], dilation: int, name: str) -> None:
     """Dilates the 3x3 convolutions of a ResNet's last stage by `dilation` x factor, block by block (DeepLabV3)."""
     stage = getattr(network, "layer4", None)
-    if not isinstance(stage, nn.Sequential) or len(stage) != len(check_rates(factors)):
+    if not isinstance(stage, nn.Sequential) or len(stage) != len(check_rates(factors, "multi_grid")):
         blocks = f"a last stage of {len(stage)} blocks" if isinstance(stage, nn.Sequential) else "no ResNet stages"
         raise ValueError(f"multi_grid={factors} needs a ResNet with a last stage of {len(factors)} blocks; "
                          f'"{name}" has {blocks}: set multi_grid to none')  # fmt: skip
