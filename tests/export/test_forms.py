@@ -116,7 +116,7 @@ def test_changes_and_runtimes_that_a_file_cannot_have(written):
         load(written["onnx"], changes={"config.output_stride": 16})
     with pytest.raises(ValueError, match="runs in openvino, not in onnx"):
         load(written["openvino"], Execution(runtime="onnx"))
-    with pytest.raises(ValueError, match="leave them out with runtime onnx"):
+    with pytest.raises(ValueError, match="leave it out with runtime onnx"):
         Execution(runtime="onnx", device="cuda")
 
 

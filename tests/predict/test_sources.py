@@ -105,7 +105,7 @@ def test_the_runtime_is_named(run, pixels, tmp_path, monkeypatch, caplog):
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     with caplog.at_level(logging.INFO, "smalti"):
         command(monkeypatch, "predict", tmp_path / "photo.png", "--model", run, "--out", tmp_path / "out", "--runtime",
-                "torch")  # fmt: skip
+                "torch", "--set", "training.precision=float32")  # fmt: skip
     assert any("computed by torch (cpu), float32" in record.message for record in caplog.records)
 
 

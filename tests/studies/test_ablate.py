@@ -55,6 +55,26 @@ def test_runs_every_row_once_and_goes_on(ablation, tmp_path, monkeypatch):
         run_ablation(ablation, tmp_path, Trial(repeats=1, changes={"training.clip": 1.0}), said.append)
 
 
+@pytest.mark.slow
+def test_side_by_side_is_as_one_by_one(ablation, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    trial = Trial(repeats=1, only=("fast",), changes={"training.precision": "float32"})
+    said = []
+    assert run_ablation(ablation, two, dataclasses.replace(trial, jobs=2), said.append)
+    assert sorted(said) == ["[1/2] plain, seed 0: done", "[2/2] fast, seed 0: done"]
+    assert run_ablation(ablation, one, trial, lambda _: None)
+    for row in ("plain", "fast"):
+        a, b = (
+            json.loads((folder / row / "seed_0" / "ablation.json").read_text())["metrics"]["semantic.pixel_accuracy"]
+            for folder in (one, two)
+        )
+        assert a == pytest.approx(b, abs=1e-3)  # other numbers of threads round otherwise
+    # A job that cannot be done says why, here too.
+    broken = dataclasses.replace(ablation, recipe=override(ablation.recipe, {"data.options": {"length": 0}}))
+    with pytest.raises(ValueError, match="length"):
+        run_ablation(broken, tmp_path / "broken", Trial(repeats=1, only=("fast",), jobs=2), said.append)
+
+
 def test_an_interrupted_row_is_not_counted(ablation, tmp_path, monkeypatch):
     monkeypatch.setattr(ablate.session, "train", lambda *_, **__: {})
     assert not run_ablation(ablation, tmp_path, Trial(repeats=2), lambda _: None)

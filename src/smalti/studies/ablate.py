@@ -15,6 +15,7 @@ from smalti.models.create import find_ablation, find_recipe, recipes
 from smalti.recipe import Ablation, Recipe, Variant
 from smalti.settings import override, to_json
 from smalti.studies.ablation_table import Cell, write_tables
+from smalti.studies.jobs import Job, one_by_one, side_by_side
 from smalti.training.callbacks import HISTORY, STATE, read_history
 from smalti.training.run import RECIPE, Reporting, open_splits
 
@@ -34,7 +35,8 @@ ANY_RECIPE = (
 class Trial:
     """What an ablation is run on; `only` keeps the rows whose name contains one of these texts, and the baseline.
 
-    Each row is run `repeats` times: with the seeds 0, 1, … or on the data set's folds 1, 2, …
+    Each row is run `repeats` times: with the seeds 0, 1, … or on the data set's folds 1, 2, …; `jobs` of these runs are
+    trained side by side, each with its share of the processor's threads.
     """
 
     data: str | None = None
@@ -42,6 +44,7 @@ class Trial:
     repeats: int = 3
     over: Literal["seed", "fold"] = "seed"
     only: tuple[str, ...] = ()
+    jobs: int = 1
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -79,13 +82,21 @@ def run_ablation(ablation: Ablation, out: Path, trial: Trial, write: Callable[[s
     repeats = range(first, first + trial.repeats)
     if trial.over == "fold":
         _open_all(ablation, trial, repeats)
-    jobs = [(row, repeat) for repeat in repeats for row in rows if (row.name, repeat) not in cells]
-    for number, (row, repeat) in enumerate(jobs, start=1):
-        write(f"[{number}/{len(jobs)}] {row.name}, {trial.over} {repeat}")
-        folder = _folder(out, row) / f"{trial.over}_{repeat}"
-        cell = _run_cell(_recipe(ablation, row, repeat, trial), folder, trial.split, write)
+    left = [(row, repeat) for repeat in repeats for row in rows if (row.name, repeat) not in cells]
+    jobs = [
+        Job(
+            name=f"[{number}/{len(left)}] {row.name}, {trial.over} {repeat}",
+            recipe=_recipe(ablation, row, repeat, trial),
+            folder=_folder(out, row) / f"{trial.over}_{repeat}",
+            split=trial.split,
+        )
+        for number, (row, repeat) in enumerate(left, start=1)
+    ]
+    trained = one_by_one(run_cell, jobs, write) if trial.jobs == 1 else side_by_side(run_cell, jobs, trial.jobs, write)
+    for number, cell in trained:
         if cell is None:
             return False
+        row, repeat = left[number]
         cells[row.name, repeat] = cell
         write_tables(ablation, cells, out, trial.over)
     write_tables(ablation, cells, out, trial.over)
@@ -166,8 +177,9 @@ def _measured(ablation: Ablation, out: Path, trial: Trial) -> dict[tuple[str, in
     return cells
 
 
-def _run_cell(recipe: Recipe, folder: Path, split: str | None, write: Callable[[str], None]) -> Cell | None:
-    """None = interrupted."""
+def run_cell(job: Job, write: Callable[[str], None]) -> Cell | None:
+    """Trains and measures, or goes on with it; None = interrupted."""
+    recipe, folder, split = job.recipe, job.folder, job.split
     resume = (folder / STATE).is_file()
     if not resume and (folder / RECIPE).is_file() and not (folder / HISTORY).is_file():  # stopped in its first epoch
         shutil.rmtree(folder)
