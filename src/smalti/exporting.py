@@ -1,6 +1,7 @@
 """The job of exporting: write a network for another runtime, run the file beside it, and say how they agree."""
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,8 @@ def export(
 ) -> Written:
     """Writes the file, runs it beside the network, and writes what it saw into the file's card.
 
+    It is proven elsewhere first: one that does not agree becomes `NAME.refused.ENDING`, and what was there stays.
+
     Raises:
         ValueError: If the network cannot be written, or a package for it is missing.
     """
@@ -95,14 +98,16 @@ def export(
         tell(f"calibrating 8-bit numbers on {CALIBRATED} training pictures")
         form = form.quantised(_calibration(network, card, wish))
     card = exported_card(card, wish.to, program.outputs, "int8" if wish.int8 else "float32")
-    form.write(wish.out, card)
     tell("running the file beside the network")
-    seen = _compared(network, card, wish)
-    metrics = _measured(Path(model), wish, changes, progress) if wish.data else None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / wish.out.name
+        form.write(file, card)
+        seen, runtime = _compared(network, card, wish, file)
+        metrics = _measured(Path(model), file, wish, changes, progress) if wish.data else None
     agrees, reason = verdict(seen, card.export["precision"], metrics)
     told = {
         **seen.to_json(),
-        "runtime": load(wish.out, OWN[wish.to]).runtime.name,
+        "runtime": runtime,
         "pictures_of": _source(wish, card),
         "agrees": agrees,
         "verdict": reason,
@@ -112,15 +117,18 @@ def export(
         told["metrics"] = {key: {"network": metrics[0][key], "file": metrics[1].get(key)} for key in keys}
         told["protocol"] = metrics[1]["protocol"]
     card = dataclasses.replace(card, export={**card.export, "agreement": told})
-    form.write(wish.out, card)
-    return Written(path=wish.out, card=card, agrees=agrees, reason=reason)
+    path = wish.out if agrees else wish.out.with_suffix(f".refused{wish.out.suffix}")
+    form.write(path, card)
+    return Written(path=path, card=card, agrees=agrees, reason=reason)
 
 
-def _compared(network: SegmentationModel, card: Card, wish: Wish) -> Agreement:
+def _compared(network: SegmentationModel, card: Card, wish: Wish, file: Path) -> tuple[Agreement, str]:
+    """How both agree, and what ran the file."""
     reference = Predictor(network, card.recipe.input, TorchRuntime(network, "float32", "cpu"))
     found = _dataset(card, wish, None)
     picked = [found.read(k).image.as_subclass(Tensor) for k in _spread(len(found), COMPARED)]
-    return compare(reference, load(wish.out, OWN[wish.to]), odd_sizes(picked))
+    exported = load(file, OWN[wish.to])
+    return compare(reference, exported, odd_sizes(picked)), exported.runtime.name
 
 
 def _calibration(network: SegmentationModel, card: Card, wish: Wish) -> list[Tensor]:
@@ -150,9 +158,9 @@ def _spread(count: int, wanted: int) -> list[int]:
 
 
 def _measured(
-    model: Path, wish: Wish, changes: Mapping[str, Any] | None, progress: Progress | None
+    model: Path, file: Path, wish: Wish, changes: Mapping[str, Any] | None, progress: Progress | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     torch_ = Execution(runtime="torch", precision="float32", device="cpu")
     network = evaluate_checkpoint(model, wish.data, wish.split, progress, changes=changes, execution=torch_)
-    file = evaluate_checkpoint(wish.out, wish.data, wish.split, progress, execution=OWN[wish.to])
-    return network.to_json(), file.to_json()
+    exported = evaluate_checkpoint(file, wish.data, wish.split, progress, execution=OWN[wish.to])
+    return network.to_json(), exported.to_json()

@@ -1,6 +1,7 @@
 """The job of exporting: the file is run beside the network, and must agree."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from smalti.checkpoint import Card
 from smalti.cli import main
 from smalti.evaluation.agreement import Agreement, compare, odd_sizes, verdict
 from smalti.exporting import Wish, export
-from smalti.predict.loading import Execution, load, load_with_card
+from smalti.predict.loading import CONVERTED, Execution, _forget_oldest, load, load_with_card
 from smalti.predict.predictor import Predictor
 from smalti.recipe import DataRecipe, InputPolicy, Recipe
 
@@ -49,13 +50,15 @@ def test_a_file_that_answers_otherwise_fails_the_command(run, tmp_path, monkeypa
         twin = smalti.create_model("sis_cnn", classes=model.labels, encoder="resnet10t", widths=(8, 8, 8, 8))
         return plain(twin.eval(), policy)
 
+    (tmp_path / "net.pt2").write_text("the file of yesterday")
     monkeypatch.setattr(exporting, "to_program", other)
     monkeypatch.setattr("sys.argv", ["smalti", "export", str(run), "--to", "torch", "--out", str(tmp_path / "net.pt2")])
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 1
     assert "do not use it in its place" in capsys.readouterr().err
-    assert load(tmp_path / "net.pt2").runtime.name.startswith("torch.export")  # the file is there to be looked at
+    assert load(tmp_path / "net.refused.pt2").runtime.name.startswith("torch.export")  # to be looked at
+    assert (tmp_path / "net.pt2").read_text() == "the file of yesterday"
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +149,17 @@ def test_odd_sizes_are_odd():
 def test_wishes_that_cannot_be_met(wish, message):
     with pytest.raises(ValueError, match=message):
         Wish(**{**wish, "out": Path(wish["out"])})
+
+
+def test_converted_networks_are_forgotten_but_the_last(tmp_path):
+    for number in range(CONVERTED + 2):
+        for ending in (".xml", ".bin"):
+            (tmp_path / f"net{number}{ending}").touch()
+            os.utime(tmp_path / f"net{number}{ending}", (number, number))
+    _forget_oldest(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"net{number}{ending}" for number in range(2, CONVERTED + 2) for ending in (".xml", ".bin")
+    }
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 import pytest
 
-from smalti.predict.memory import available_memory, choose_tiles
+from smalti.predict.memory import available_memory, check_whole, choose_tiles
 from smalti.predict.tiling import Tiles
 
 
@@ -14,6 +14,12 @@ def test_tiles_are_chosen_by_memory():
         ValueError, match=r"15 MiB of memory are too few for a tile of 256 x 256 pixels, which takes 62"
     ):
         choose_tiles((4000, 4000), 1000, 20 * 2**20)
+
+
+def test_an_answer_that_does_not_fit_is_refused():
+    check_whole((1000, 1000), 110, 200 * 10**6)
+    with pytest.raises(ValueError, match=r"about 105 MiB of memory, and 72 can be had: ask for tiles"):
+        check_whole((1000, 1000), 110, 100 * 10**6)
 
 
 def machine(root, free_kib, groups, own):

@@ -40,6 +40,11 @@ RUNTIMES: dict[str, Callable[[Path, Card, Precision], Runtime]] = {
     "openvino": OpenVinoRuntime,
 }
 """That run exported files."""
+PACKAGES = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx")}
+TRANSLATORS = {"openvino": (), "onnx": ("onnxscript",)}
+"""What a runtime needs, the faster one first, and what else it takes to convert a network for it."""
+CONVERTED = 8
+"""Networks whose converted form is kept, those used last."""
 log = logging.getLogger("smalti")
 
 
@@ -124,15 +129,10 @@ def _load_exported(path: Path, execution: Execution, changes: Mapping[str, Any] 
         raise ValueError(f"{path}: an exported file runs where its runtime does: leave device out")
     if wish != "auto" and wish not in kinds:
         raise ValueError(f"{path}: runs in {' or '.join(kinds)}, not in {wish}")
-    installed = [kind for kind in kinds if kind == "torch" or _is_installed(kind)]
+    installed = [kind for kind in kinds if kind == "torch" or all(map(_there, PACKAGES[kind]))]
     chosen = wish if wish != "auto" else (installed or kinds)[0]
     runtime = RUNTIMES[chosen](path, card, execution.precision or "auto")
     return Predictor(checkpoint.skeleton(card), card.recipe.input, runtime), card
-
-
-def _is_installed(runtime: str) -> bool:
-    packages = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx", "onnxscript")}[runtime]
-    return all(_there(package) for package in packages)
 
 
 def _converted(model: SegmentationModel, card: Card, file: Path, execution: Execution) -> Runtime | None:
@@ -142,7 +142,7 @@ def _converted(model: SegmentationModel, card: Card, file: Path, execution: Exec
     if kind == "auto":
         if execution.device or execution.precision or torch.cuda.is_available():
             return None
-        kind = next((name for name in ("openvino", "onnx") if _is_installed(name)), "torch")
+        kind = next((name for name in PACKAGES if all(map(_there, (*PACKAGES[name], *TRANSLATORS[name])))), "torch")
     if kind == "torch":
         return None
     form = FORMS[kind]
@@ -154,6 +154,8 @@ def _converted(model: SegmentationModel, card: Card, file: Path, execution: Exec
             log.warning("converting the network for %s, once (about half a minute)", kind)
             program = to_program(model, card.recipe.input)
             form.of(program).write(place, exported_card(card, kind, program.outputs))
+            _forget_oldest(place.parent)
+        place.touch()
         as_trained: Precision = "float32" if card.recipe.training.precision == "float32" else "auto"
         precision = execution.precision or as_trained
         return RUNTIMES[kind](place, read_exported_card(place), precision)
@@ -163,6 +165,17 @@ def _converted(model: SegmentationModel, card: Card, file: Path, execution: Exec
         place.unlink(missing_ok=True)  # if it was there, it is damaged: converted once more the next time
         log.warning("not converted, so torch computes it: %s", error)
         return None
+
+
+def _forget_oldest(folder: Path) -> None:
+    """Keeps the `CONVERTED` networks that were used last; other processes may do the same."""
+    endings = {form.ending for form in FORMS.values()}
+    files = [file for file in folder.iterdir() if file.suffix in endings]
+    with contextlib.suppress(OSError):
+        files.sort(key=lambda file: file.stat().st_mtime)
+        for file in files[:-CONVERTED]:
+            for part in folder.glob(f"{file.stem}.*"):
+                part.unlink(missing_ok=True)
 
 
 def _there(package: str) -> bool:

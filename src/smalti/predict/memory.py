@@ -35,6 +35,21 @@ def choose_tiles(size: Size, bytes_per_pixel: float, available: int | None = Non
     )
 
 
+def check_whole(size: Size, bytes_per_pixel: float, available: int | None = None) -> None:
+    """For networks that see each picture as a whole, made smaller: its answer has the picture's own size again.
+
+    Raises:
+        ValueError: If that does not fit into memory.
+    """
+    usable = KEPT * (available_memory() if available is None else available)
+    needed = size[0] * size[1] * bytes_per_pixel
+    if needed > usable:
+        raise ValueError(
+            f"the answer for {size[0]} x {size[1]} pixels takes about {needed / 2**20:.0f} MiB of memory, and "
+            f"{usable / 2**20:.0f} can be had: ask for tiles (--tile 1024), or make the picture smaller"
+        )
+
+
 def available_memory(root: Path = Path("/")) -> int:
     """Bytes that this process may still take: what the machine has free, or less in a container with a limit.
 

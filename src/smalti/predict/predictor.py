@@ -10,7 +10,7 @@ from smalti.containers import Predictions
 from smalti.data.fit import fit_picture
 from smalti.labels import LabelSet
 from smalti.models.contract import SegmentationModel
-from smalti.predict.memory import choose_tiles
+from smalti.predict.memory import check_whole, choose_tiles
 from smalti.predict.pictures import Picture, as_tensor
 from smalti.predict.runtimes import Runtime, TorchRuntime
 from smalti.predict.tiling import Tiles, predict_tiled
@@ -20,6 +20,8 @@ from smalti.recipe import InputPolicy
 BYTES_PER_PIXEL = 4000
 """Of the input, that a network and its answer are assumed to take; a careful guess, not measured for each network. Only
 tiles are chosen by it."""
+ANSWER_BYTES = 10
+"""For each class and pixel of the picture, that an answer takes at its peak: eleven classes were seen to take 110."""
 WHOLE = 2**20
 """Pictures of so many pixels (1024 x 1024) fit wherever the package runs: memory is not asked for each of them."""
 
@@ -55,7 +57,8 @@ class Predictor:
         """The answer for one picture.
 
         Raises:
-            ValueError: If it is no picture, or has another number of channels than the network takes.
+            ValueError: If it is no picture, has another number of channels than the network takes, or is too large for
+                the memory that is left.
         """
         image = as_tensor(picture)
         channels = self.model.in_channels
@@ -73,7 +76,10 @@ class Predictor:
         if self.tiles != "auto":
             return self.tiles
         height, width = int(image.shape[-2]), int(image.shape[-1])
-        if height * width <= WHOLE or self.policy.fit != "pad" or self.policy.size is not None:
+        if height * width <= WHOLE:
+            return None
+        if self.policy.fit != "pad" or self.policy.size is not None:
+            check_whole((height, width), ANSWER_BYTES * len(self.labels))
             return None
         return choose_tiles((height, width), BYTES_PER_PIXEL * max(self.views.scales) ** 2)
 

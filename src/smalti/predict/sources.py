@@ -47,7 +47,7 @@ def predict_sources(
 ) -> Outcome:
     """Answers everything named; one bad source never stops the rest.
 
-    Of rasters (georeferenced, or above 67 megapixels) labels are written as GeoTIFF, with a preview; of videos the
+    Of rasters (georeferenced, or above 67 megapixels) only labels are written, as GeoTIFF with a preview; of videos the
     overlay, or labels.
 
     Raises:
@@ -73,7 +73,9 @@ def predict_sources(
         predictor.views = options.views
         out.mkdir(parents=True, exist_ok=True)
         for file, name in zip(rasters, answer_names(rasters), strict=True):
-            _attempt(outcome, file, partial(_raster, predictor, file, out / name, telling, options))
+            _attempt(
+                outcome, file, partial(_raster, predictor, file, out / name, kinds, telling=telling, options=options)
+            )
         for source in videos:
             _attempt(outcome, source, partial(_video, predictor, source, out, kinds, telling=telling, options=options))
     return outcome
@@ -104,7 +106,12 @@ def _attempt(outcome: Outcome, source: object, work: Callable[[], str | None]) -
         outcome.failed.append(problem if str(source) in problem else f"{source}: {problem}")
 
 
-def _raster(predictor: Predictor, file: Path, stem: Path, telling: Telling, options: Options) -> None:
+def _raster(
+    predictor: Predictor, file: Path, stem: Path, kinds: Sequence[str], *, telling: Telling, options: Options
+) -> None:
+    others = [kind for kind in kinds if kind not in ("labels", "overlay")]
+    if others:
+        raise ValueError(f"of rasters the labels are written, not {', '.join(others)}: choose --show labels")
     tiles = options.tiles if isinstance(options.tiles, Tiles) else Tiles()
     predictor.tiles = None  # a tile is looked at as it is
     written = stem.with_name(f"{stem.name}{LABELS}")
