@@ -119,6 +119,9 @@ def export(
     card = dataclasses.replace(card, export={**card.export, "agreement": told})
     path = wish.out if agrees else wish.out.with_suffix(f".refused{wish.out.suffix}")
     form.write(path, card)
+    if agrees:
+        for part in wish.out.parent.glob(f"{wish.out.stem}.refused.*"):  # of an earlier try
+            part.unlink()
     return Written(path=path, card=card, agrees=agrees, reason=reason)
 
 

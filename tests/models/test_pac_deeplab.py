@@ -93,6 +93,18 @@ def test_numbers_that_make_no_network_are_named(field, value):
         create_model("pac_deeplab", classes=3, encoder="resnet50", **{field: value})
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"context": "none", "rates": (1, 3)}, {"context": "none", "merge": "sum"}, {"context": "aspp", "norm": "post"},
+        {"context": "none", "norm": "shared"},
+    ],
+)  # fmt: skip
+def test_what_would_mean_nothing_is_refused(config):
+    with pytest.raises(ValueError, match=f"means nothing with context={config['context']}"):
+        create_model("pac_deeplab", classes=3, encoder="resnet50", **config)
+
+
 def test_the_head_is_figure_3():
     torch.manual_seed(0)
     model = create_model("pac_deeplab", classes=5, **TINY).eval()

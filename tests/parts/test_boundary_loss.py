@@ -251,8 +251,8 @@ def test_the_mode_is_said_in_words():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("kernel", "box"), ("size", 4), ("size", 1), ("sigma", 0.0), ("beta", -0.1), ("down", 0), ("down_mode", "mean"),
-     ("scale", "max"), ("weight_norm", "sum"), ("ignored_edges", "maybe")],
+    [("kernel", "box"), ("size", 4), ("size", 1), ("size", 35.0), ("down", 2.5), ("sigma", 0.0), ("beta", -0.1),
+     ("down", 0), ("down_mode", "mean"), ("scale", "max"), ("weight_norm", "sum"), ("ignored_edges", "maybe")],
 )  # fmt: skip
 @pytest.mark.usefixtures("unchecked")
 def test_bad_values_are_named(field, value):

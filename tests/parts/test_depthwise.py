@@ -36,6 +36,7 @@ GEOMETRIES = [
     {"kernel_size": (3, 5), "padding": (1, 2)},
     {"kernel_size": 3, "stride": 2, "padding": 2, "dilation": 2},
     {"kernel_size": 3, "padding": 4},
+    {"kernel_size": 3, "padding": (1, 4)},
 ]
 
 

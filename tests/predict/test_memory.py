@@ -18,7 +18,7 @@ def test_tiles_are_chosen_by_memory():
 
 def test_an_answer_that_does_not_fit_is_refused():
     check_whole((1000, 1000), 110, 200 * 10**6)
-    with pytest.raises(ValueError, match=r"about 105 MiB of memory, and 72 can be had: ask for tiles"):
+    with pytest.raises(ValueError, match=r"about 105 MiB of memory, and 72 can be had: make the picture smaller"):
         check_whole((1000, 1000), 110, 100 * 10**6)
 
 

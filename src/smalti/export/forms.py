@@ -85,7 +85,7 @@ class OnnxForm(Form):
 class OpenVinoForm(Form):
     """A model of OpenVINO (`.xml` and, beside it, `.bin`); the card is its runtime entry `smalti`."""
 
-    ending = ".xml"
+    ending, weights_ending = ".xml", ".bin"
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -111,7 +111,7 @@ class OpenVinoForm(Form):
         with tempfile.TemporaryDirectory() as folder:  # its writer names the second file after the first
             made = Path(folder) / path.name
             openvino.save_model(self.model, made, compress_to_fp16=False)
-            for file in (made.with_suffix(".bin"), made):
+            for file in (made.with_suffix(self.weights_ending), made):
                 with replacing(path.with_suffix(file.suffix)) as part:
                     shutil.copyfile(file, part)
 
@@ -147,7 +147,10 @@ class TorchForm(Form):
         # torch warns about other endings than its own, and about weights that share memory, which it copies.
         with tempfile.TemporaryDirectory() as folder, _quiet():
             made = Path(folder) / path.name
-            torch.export.save(self.program.graph, made, extra_files={CARD_FILE: json.dumps(card.to_json())})
+            try:
+                torch.export.save(self.program.graph, made, extra_files={CARD_FILE: json.dumps(card.to_json())})
+            except Exception as error:  # it has no words of its own for what it cannot write
+                raise ValueError(f"torch.export cannot write this network: {error}; try --to onnx") from error
             with replacing(path) as part:
                 shutil.copyfile(made, part)
 

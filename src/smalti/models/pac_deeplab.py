@@ -62,6 +62,12 @@ class Config:
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise ValueError(f"{name} is a number of channels, 1 or more, got {value}")
+        unused = (
+            [] if self.context != "none" else [name for name in ("rates", "merge") if getattr(self, name) is not None]
+        )
+        unused += [] if self.context == "pac" or self.norm == "per_rate" else ["norm"]
+        if unused:
+            raise ValueError(f"{unused[0]} means nothing with context={self.context}: leave it out")
         momentum, eps = self.batch_norm
         if not (0 < momentum <= 1 and eps > 0):
             raise ValueError(f"batch_norm is (momentum in (0, 1], eps above 0), got {self.batch_norm}")

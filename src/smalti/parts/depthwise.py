@@ -23,9 +23,10 @@ class _Geometry(NamedTuple):
 
     def is_fast(self, kernel: Pair) -> bool:
         """Whether the gradients below are made for it: squares of 3x3 or more taps, as in every published network."""
-        (taps, same), (reach, also) = kernel, (self.dilation[0] * (kernel[0] - 1), self.dilation[1] * (kernel[1] - 1))
+        square = kernel[0] == kernel[1] and kernel[0] % 2 == 1 and kernel[0] >= 3
         plain = self.stride == (1, 1) or self.dilation == (1, 1)
-        return taps == same and taps % 2 == 1 and taps >= 3 and plain and self.padding <= (reach, also)
+        sides = zip(self.padding, self.dilation, kernel, strict=True)
+        return square and plain and all(padding <= step * (taps - 1) for padding, step, taps in sides)
 
 
 class _FastBackward(torch.autograd.Function):

@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -16,7 +17,7 @@ import torch
 from smalti import checkpoint
 from smalti.checkpoint import Card
 from smalti.data.cache import cache_folder
-from smalti.export.forms import FORMS
+from smalti.export.forms import FORMS, OpenVinoForm
 from smalti.export.program import to_program
 from smalti.hardware import Precision
 from smalti.models.contract import SegmentationModel
@@ -30,6 +31,7 @@ from smalti.predict.runtimes import (
     TorchRuntime,
     read_exported_card,
 )
+from smalti.settings import override
 
 RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
 MANY = 100
@@ -43,6 +45,8 @@ RUNTIMES: dict[str, Callable[[Path, Card, Precision], Runtime]] = {
 PACKAGES = {"openvino": ("openvino",), "onnx": ("onnxruntime", "onnx")}
 TRANSLATORS = {"openvino": (), "onnx": ("onnxscript",)}
 """What a runtime needs, the faster one first, and what else it takes to convert a network for it."""
+PRECISION = "training.precision"
+"""The one setting that a file may be loaded with."""
 CONVERTED = 8
 """Networks whose converted form is kept, those used last."""
 log = logging.getLogger("smalti")
@@ -117,9 +121,11 @@ def _load_checkpoint(path: Path, execution: Execution, changes: Mapping[str, Any
 def _load_exported(path: Path, execution: Execution, changes: Mapping[str, Any] | None) -> tuple[Predictor, Card]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    if changes:
+    others = {key: value for key, value in (changes or {}).items() if key != PRECISION}
+    if others:
         raise ValueError(f"{path}: an exported network answers as it was exported: make the change when exporting")
     card = read_exported_card(path)
+    asked: Precision = override(card.recipe, changes).training.precision if changes else "auto"
     wish = execution.runtime
     if path.suffix == ".pt2":
         kinds: tuple[str, ...] = ("torch",)
@@ -131,7 +137,7 @@ def _load_exported(path: Path, execution: Execution, changes: Mapping[str, Any] 
         raise ValueError(f"{path}: runs in {' or '.join(kinds)}, not in {wish}")
     installed = [kind for kind in kinds if kind == "torch" or all(map(_there, PACKAGES[kind]))]
     chosen = wish if wish != "auto" else (installed or kinds)[0]
-    runtime = RUNTIMES[chosen](path, card, execution.precision or "auto")
+    runtime = RUNTIMES[chosen](path, card, execution.precision or asked)
     return Predictor(checkpoint.skeleton(card), card.recipe.input, runtime), card
 
 
@@ -143,7 +149,8 @@ def _converted(model: SegmentationModel, card: Card, file: Path, execution: Exec
         if execution.device or execution.precision or torch.cuda.is_available():
             return None
         kind = next((name for name in PACKAGES if all(map(_there, (*PACKAGES[name], *TRANSLATORS[name])))), "torch")
-    if kind == "torch":
+    precision = execution.precision or card.recipe.training.precision
+    if kind == "torch" or (kind == "onnx" and precision == "bfloat16" and not chosen):
         return None
     form = FORMS[kind]
     place = cache_folder() / "converted" / f"{_identity(card, file)}{form.ending}"
@@ -155,14 +162,14 @@ def _converted(model: SegmentationModel, card: Card, file: Path, execution: Exec
             program = to_program(model, card.recipe.input)
             form.of(program).write(place, exported_card(card, kind, program.outputs))
             _forget_oldest(place.parent)
-        place.touch()
-        as_trained: Precision = "float32" if card.recipe.training.precision == "float32" else "auto"
-        precision = execution.precision or as_trained
+        with contextlib.suppress(OSError):  # a cache that cannot be written to
+            os.utime(place)
         return RUNTIMES[kind](place, read_exported_card(place), precision)
     except Exception as error:  # translators raise whatever they like
+        with contextlib.suppress(OSError):
+            place.unlink(missing_ok=True)  # if it was there, it is damaged: converted once more the next time
         if chosen:
             raise ValueError(f"{file} cannot be converted for {kind}: {error}") from error
-        place.unlink(missing_ok=True)  # if it was there, it is damaged: converted once more the next time
         log.warning("not converted, so torch computes it: %s", error)
         return None
 
@@ -174,8 +181,9 @@ def _forget_oldest(folder: Path) -> None:
     with contextlib.suppress(OSError):
         files.sort(key=lambda file: file.stat().st_mtime)
         for file in files[:-CONVERTED]:
-            for part in folder.glob(f"{file.stem}.*"):
-                part.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
+            if file.suffix == OpenVinoForm.ending:
+                file.with_suffix(OpenVinoForm.weights_ending).unlink(missing_ok=True)
 
 
 def _there(package: str) -> bool:

@@ -46,7 +46,7 @@ def check_whole(size: Size, bytes_per_pixel: float, available: int | None = None
     if needed > usable:
         raise ValueError(
             f"the answer for {size[0]} x {size[1]} pixels takes about {needed / 2**20:.0f} MiB of memory, and "
-            f"{usable / 2**20:.0f} can be had: ask for tiles (--tile 1024), or make the picture smaller"
+            f"{usable / 2**20:.0f} can be had: make the picture smaller, or ask for tiles (--tile 1024)"
         )
 
 

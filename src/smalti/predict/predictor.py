@@ -79,7 +79,8 @@ class Predictor:
         if height * width <= WHOLE:
             return None
         if self.policy.fit != "pad" or self.policy.size is not None:
-            check_whole((height, width), ANSWER_BYTES * len(self.labels))
+            if "semantic" in self.model.needs:  # boxes alone take no memory to speak of
+                check_whole((height, width), ANSWER_BYTES * len(self.labels))
             return None
         return choose_tiles((height, width), BYTES_PER_PIXEL * max(self.views.scales) ** 2)
 

@@ -1,1 +1,1 @@
-"""Jobs made of several rooms: the demo, listings, a look at a data set."""
+"""Jobs made of several rooms: ablations, the demo, listings, a look at a data set."""

@@ -1,8 +1,10 @@
 """Trainings one by one, or side by side in processes of their own, which small networks on many cores are faster by."""
 
 import multiprocessing
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,24 +41,47 @@ def side_by_side(
 ) -> Iterator[tuple[int, Done | None]]:
     """The same, in order of their end: `count` at a time, each with its share of the threads. `run` is of a module.
 
-    An interruption reaches all of them; what they have saved stays. A job that fails ends the others that wait.
+    Ctrl-C reaches all of them, and what they have saved stays. After one that fails no other begins; those that have
+    begun are brought to their end first, so that nothing is lost.
+
+    Raises:
+        ValueError: If a process was killed.
     """
     threads = max(1, torch.get_num_threads() // count)
     fresh = multiprocessing.get_context("spawn")  # a fork of a process whose threads have worked may hang
+    waiting, running = deque(enumerate(jobs)), dict[Future[Any], int]()
+    failed: Exception | None = None
     with ProcessPoolExecutor(count, mp_context=fresh, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        numbers = {pool.submit(_said, run, job): number for number, job in enumerate(jobs)}
         try:
-            for future in as_completed(numbers):
-                done = future.result()
-                write(f"{jobs[numbers[future]].name}: {'interrupted' if done is None else 'done'}")
-                yield numbers[future], done
-        except (KeyboardInterrupt, BrokenProcessPool):
-            yield 0, None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            while running or (waiting and failed is None):
+                while waiting and failed is None and len(running) < count:  # no queue: it could not be called back
+                    number, job = waiting.popleft()
+                    running[pool.submit(_said, run, job)] = number
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    number = running.pop(future)
+                    try:
+                        done = future.result()
+                    except (ValueError, OSError, ArithmeticError) as error:
+                        write(f"{jobs[number].name}: failed; no other begins: {error}")
+                        failed = failed or error
+                        continue
+                    write(f"{jobs[number].name}: {'interrupted' if done is None else 'done'}")
+                    yield number, done
+        except KeyboardInterrupt:
+            yield min(running.values(), default=0), None
+        except BrokenProcessPool as error:
+            raise ValueError("a training was ended from outside, perhaps for want of memory: try fewer --jobs; the "
+                             "same command goes on where they were") from error  # fmt: skip
+    if failed is not None:
+        raise failed
 
 
 def _said(run: Callable[..., Any], job: Job) -> Any:
     """In the other process, whose lines say which job they are of."""
-    print(job.name, flush=True)  # noqa: T201  # there is no other way to the terminal from here
-    return run(job, lambda line: print(f"{job.name}: {line}", flush=True))  # noqa: T201
+
+    def say(line: str) -> None:  # in one piece, so that lines of several processes do not run together
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    say(job.name)
+    return run(job, lambda line: say(f"{job.name}: {line}"))

@@ -50,10 +50,10 @@ class BoundaryWeights:
         """Raises ValueError for values that make no kernel or no weights."""
         for name, fits, range_ in (
             ("kernel", self.kernel in ("gaussian", "linear"), '"gaussian" or "linear"'),
-            ("size", self.size >= 3 and self.size % 2 == 1, "an odd number of pixels, 3 or more"),
+            ("size", isinstance(self.size, int) and self.size % 2 == 1 < self.size, "an odd number, 3 or more"),
             ("sigma", 0 < self.sigma < math.inf, "a number above 0"),
             ("beta", 0 <= self.beta < math.inf, "a number >= 0"),
-            ("down", self.down >= 1, "1 or more"),
+            ("down", isinstance(self.down, int) and self.down >= 1, "a whole number, 1 or more"),
             ("down_mode", self.down_mode in ("area", "bilinear", "antialias"), '"area", "bilinear" or "antialias"'),
             ("scale", self.scale in ("map_max", "none", "kernel_sum"), '"map_max", "none" or "kernel_sum"'),
             ("weight_norm", self.weight_norm in (None, "mean"), 'None or "mean"'),

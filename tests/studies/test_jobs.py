@@ -1,0 +1,66 @@
+"""Jobs side by side: what begins, and what is said, when one fails, is killed or is interrupted."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from smalti.models.create import find_recipe
+from smalti.studies.jobs import Job, one_by_one, side_by_side
+
+
+def work(job, write):
+    """What a job does is its name; that it has begun is a file."""
+    (job.folder / job.name).touch()
+    match job.name.split("_")[0]:
+        case "fail":
+            raise ValueError(f"cannot do {job.name}")
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "stop":  # Ctrl-C as the command sees it
+            os.kill(os.getppid(), signal.SIGINT)
+            return None
+        case "slow":
+            time.sleep(1)
+    write("a line")
+    return f"did {job.name}"
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    recipe = find_recipe("sis_cnn.quick")
+    return lambda *names: [Job(name=name, recipe=recipe, folder=tmp_path, split=None) for name in names]
+
+
+def begun(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_all_are_done(jobs, tmp_path):
+    said = []
+    found = dict(side_by_side(work, jobs("a", "b", "c"), 2, said.append))
+    assert found == {0: "did a", 1: "did b", 2: "did c"} == dict(one_by_one(work, jobs("a", "b", "c"), lambda _: None))
+    assert sorted(said) == ["a: done", "b: done", "c: done"]
+
+
+def test_after_a_failure_no_other_begins(jobs, tmp_path):
+    said, found = [], []
+    with pytest.raises(ValueError, match="cannot do fail_0"):
+        found.extend(side_by_side(work, jobs("slow_1", "fail_0", "c", "d", "e"), 2, said.append))
+    assert found == [(0, "did slow_1")]  # what had begun is kept
+    assert begun(tmp_path) == {"slow_1", "fail_0"}
+    assert said[0] == "fail_0: failed; no other begins: cannot do fail_0"
+
+
+def test_a_killed_process_is_named(jobs, tmp_path):
+    with pytest.raises(ValueError, match="ended from outside, perhaps for want of memory: try fewer --jobs"):
+        list(side_by_side(work, jobs("killed_0", "slow_1", "c"), 2, lambda _: None))
+    assert begun(tmp_path) <= {"killed_0", "slow_1"}
+
+
+def test_an_interruption_ends_all(jobs, tmp_path):
+    for _, done in side_by_side(work, jobs("slow_1", "stop_0", "c", "d"), 2, lambda _: None):
+        if done is None:
+            break
+    assert begun(tmp_path) <= {"slow_1", "stop_0"}
