@@ -1,4 +1,4 @@
-"""Speed of predicting a folder: `python benchmarks/folder_speed.py MODEL FOLDER [--rounds 3] [--show both]`.
+"""Speed of predicting a folder: `python benchmarks/folder_speed.py MODEL FOLDER [--rounds 3] [--runtime auto]`.
 
 In turns, in one process, medians of the rounds: the bare network (its forward alone, at the pictures' size as it
 enters), the predictor (with fitting and decoding), and `predict_files` from files to files. The share is the third rate
@@ -20,14 +20,13 @@ import cv2
 import torch
 from torch import Tensor, nn
 
-import smalti
 from smalti.containers import Outputs
 from smalti.data.fit import fit_picture
 from smalti.data.pictures import find_pictures, read_picture
 from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.overlay import overlay, save_drawing, save_index_png
-from smalti.hardware import autocast
 from smalti.predict import folder
+from smalti.predict.loading import Execution, load
 from smalti.predict.predictor import Predictor
 
 
@@ -55,9 +54,8 @@ def timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_cou
 
 
 def forward(predictor: Predictor, batches: list[Tensor]) -> None:
-    with torch.inference_mode(), autocast(predictor.precision, predictor.device):
-        for batch in batches:
-            predictor.model(batch)
+    for batch in batches:
+        predictor.runtime(batch)
 
 
 def step_costs(predictor: Predictor, files: list[Path], out: Path) -> dict[str, float]:
@@ -73,9 +71,9 @@ def step_costs(predictor: Predictor, files: list[Path], out: Path) -> dict[str, 
     model, labels = predictor.model, predictor.labels
     for file in files:
         picture = step("read", read_picture, file)
-        with torch.inference_mode(), autocast(predictor.precision, predictor.device):
+        with torch.inference_mode():
             fitted, frame = step("fit", fit_picture, picture, predictor.policy, model.stride)
-            outputs = model(fitted[None].contiguous(memory_format=torch.channels_last))
+            outputs = predictor.runtime(fitted[None])
             answer = step("decode", model.decode, outputs, [frame])[0]
         pixels, classes = step("channels last", cv2.merge, tuple(picture.numpy())), answer.semantic.numpy()
         drawn = step("overlay", overlay, pixels, classes, labels)
@@ -91,17 +89,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--show", default="both")
+    parser.add_argument("--runtime", default="auto", choices=["auto", "torch", "onnx", "openvino"])
     parser.add_argument("--delay", type=float, help="milliseconds of a network in the real one's place")
     wanted = parser.parse_args()
     files = find_pictures(wanted.folder)
-    predictor = smalti.load(wanted.model)
+    predictor = load(wanted.model, Execution(runtime=wanted.runtime))
     pictures = [read_picture(file) for file in files]
-    fitted = [fit_picture(p, predictor.policy, predictor.model.stride)[0][None] for p in pictures]
-    batches = [one.to(predictor.device).contiguous(memory_format=torch.channels_last) for one in fitted]
+    batches = [fit_picture(p, predictor.policy, predictor.model.stride)[0][None] for p in pictures]
+    print(f"computed by {predictor.runtime.name}, {predictor.runtime.precision}")
     if wanted.delay:
-        with torch.inference_mode():
-            busy = Busy(predictor.model(batches[0]), wanted.delay / 1000)
-        predictor.model.forward = busy.forward
+        predictor.runtime = Busy(predictor.runtime(batches[0]), wanted.delay / 1000)
     folder.load = lambda *_, **__: predictor
     with tempfile.TemporaryDirectory() as place:
         out = Path(place)
