@@ -14,6 +14,7 @@ from torchvision.tv_tensors import Image, Mask
 
 from smalti.containers import Sample
 from smalti.data.cache import content_hash
+from smalti.data.coco_json import CocoObjects
 from smalti.data.contract import DataError, Dataset, first_few
 from smalti.data.masks import read_labels, to_labels
 from smalti.data.matlab import read_matlab_map
@@ -36,6 +37,8 @@ class AnnotatedPicture:
     instances: Path | None = None
     boxes: Path | None = None
     """VOC's XML."""
+    listed: CocoObjects | None = None
+    """Objects that a COCO file lists for this picture."""
     no_instance: tuple[int, ...] = ()
     """Values beside 0 in the file of the instances that number none."""
     numbering: Literal["plain", "cityscapes", "kitti"] = "plain"
@@ -64,11 +67,14 @@ class AnnotatedPicture:
         if self.mask is not None and self.instances is not None and semantic is not None and ids is not None:
             check_objects(semantic.numpy(), ids.numpy(), labels, (self.mask, self.instances))
         size = (int(image.shape[1]), int(image.shape[2]))
+        objects = None if self.boxes is None else read_voc_boxes(self.boxes, labels, size)
+        if self.listed is not None:
+            objects = self.listed.of(self.picture, size)
         return Sample(
             image=Image(image),
             semantic=None if semantic is None else Mask(semantic),
             instance_ids=None if ids is None else Mask(ids),
-            instances=None if self.boxes is None else read_voc_boxes(self.boxes, labels, size),
+            instances=objects,
             name=self.name,
         )
 

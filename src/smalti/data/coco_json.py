@@ -220,6 +220,26 @@ def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
     return left, top, left + width, top + height
 
 
+@dataclass(frozen=True, kw_only=True)
+class CocoObjects:
+    """What a file of objects lists for one picture, and the label of each of its categories."""
+
+    picture: CocoPicture
+    label_of: Mapping[int, int]
+
+    def of(self, file: Path, size: Size) -> Instances:
+        """The objects of the picture in that file.
+
+        Raises:
+            DataError: If it has another size than its annotations say.
+        """
+        said = self.picture.size
+        if said not in (size, None):
+            raise DataError(f"{file}: has {size[0]} x {size[1]} pixels (height x width, upright), its annotations are "
+                            f"for {said[0]} x {said[1]}")  # fmt: skip
+        return objects_of(json.loads(self.picture.annotations), self.label_of, size)
+
+
 def objects_of(annotations: Sequence[Mapping[str, Any]], label_of: Mapping[int, int], size: Size) -> Instances:
     """Boxes, label ids, crowds and areas of a picture's annotations."""
     return annotated_boxes(

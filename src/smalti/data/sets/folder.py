@@ -7,17 +7,18 @@ from pathlib import Path
 from smalti.data.annotated import AnnotatedPicture, AnnotatedPictures
 from smalti.data.cache import content_hash, remembered
 from smalti.data.contract import DataError, check_split, first_few
+from smalti.data.folder_boxes import box_files, boxes_by_key, table_of
 from smalti.data.masks import find_labels
 from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures
 from smalti.labels import LabelSet
 
 SPLITS = ("train", "val", "test")
 LIKE_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
-SHAPE = "a folder with images/ and masks/ (files of the same stem), and labels.json if classes have names"
+SHAPE = "a folder with images/ and masks/ (files of the same stem) or boxes/, and labels.json if classes have names"
 
 
 class Folder(AnnotatedPictures):
-    """Your own folder: images/[train|val|test/] and masks/ (index or colour); labels.json and instances/ if you like.
+    """Your own folder: images/[train|val|test/] and masks/ (index or colour), or boxes/; labels.json, instances/.
 
     * Picture and mask are paired by their path below images/ and masks/ without the suffix.
     * Splits are the folders train, val and test below images/ where images/train exists; else `test` and `validation`
@@ -26,6 +27,8 @@ class Folder(AnnotatedPictures):
     * Classes come from labels.json, else they are the values or colours found in all masks (255 = ignored).
     * Pictures of any common kind become 8-bit RGB, see `read_picture`.
     * `instances/` may hold instance ids (0 = none), best as 16-bit PNG.
+    * `boxes/` may hold COCO files of objects, whose file names are paths below images/ and whose categories are classes
+      of things. A picture that none lists has no boxes that are known. Without masks/ its classes are the table.
     """
 
     name = "folder"
@@ -40,7 +43,9 @@ class Folder(AnnotatedPictures):
         seed: int = 0,
         require_masks: bool = True,
     ) -> None:
-        """`require_masks=False` admits pictures without a mask, whose truth is None.
+        """`require_masks=False` admits pictures without a mask, whose truth is None; so does a folder without masks/.
+
+        It must have boxes/ then.
 
         Raises:
             DataError: If folders are missing or empty, or pictures and masks do not pair up.
@@ -49,6 +54,8 @@ class Folder(AnnotatedPictures):
         if not (validation >= 0 and test >= 0 and validation + test < 1):
             raise DataError(f"the shares validation={validation} and test={test} must be 0 or more, below 1 together")
         pictures = _by_stem(self.root / "images")
+        files = box_files(self.root / "boxes")
+        require_masks = require_masks and (not files or (self.root / "masks").is_dir())
         masks = _by_stem(self.root / "masks") if require_masks or (self.root / "masks").is_dir() else {}
         chosen, self.split = self._choose(sorted(pictures), split, (validation, test), seed), split
         wanted = set(chosen)
@@ -56,7 +63,8 @@ class Folder(AnnotatedPictures):
         stray = [k for k in masks if k not in pictures and (folders is None or k.startswith(f"{folders}/"))]
         bare = [k for k in pictures if k not in masks and (folders is None or k in wanted)] if require_masks else []
         _check_pairs(self.root, bare, stray)
-        self.labels = _labels(self.root, list(masks.values()))
+        self.labels = _labels(self.root, list(masks.values()), files)
+        boxes = boxes_by_key(files, pictures.keys(), self.labels)
         has_objects = (self.root / "instances").is_dir() and bool(find_pictures(self.root / "instances"))
         instances = _by_stem(self.root / "instances") if has_objects else {}
         stray = [k for k in instances if k not in pictures and (folders is None or k.startswith(f"{folders}/"))]
@@ -64,17 +72,23 @@ class Folder(AnnotatedPictures):
             raise DataError(f"{self.root}: {len(stray)} files in instances/ without a picture: {first_few(stray)}. The "
                             "picture images/a/b.jpg has its objects in instances/a/b.png")  # fmt: skip
         prefix = "" if folders is None else f"{folders}/"
-        self.items = [
+        self.items: list[AnnotatedPicture] = [
             AnnotatedPicture(
                 name=key.removeprefix(prefix).replace("/", "__"),
                 picture=pictures[key],
                 mask=masks.get(key),
                 instances=instances.get(key),
+                listed=boxes.get(key),
             )
             for key in chosen
         ]
         if len({item.name for item in self.items}) < len(self.items):
             raise DataError(f"{self.root}: a/b.png and a__b.png would have the same name in results: rename one")
+
+    def content_key(self, index: int) -> str | None:
+        """See `Dataset`; what is listed for the picture is part of it."""
+        key, listed = super().content_key(index), self.items[index].listed
+        return key if key is None or listed is None else content_hash([], key.encode(), listed.picture.annotations)
 
     def _has_split_folders(self) -> bool:
         there = {path.name for path in (self.root / "images").iterdir() if path.is_dir()}
@@ -144,13 +158,15 @@ def _share(keys: list[str], split: str, shares: tuple[float, float], seed: int) 
     return sorted(shuffled[start:end])
 
 
-def _labels(root: Path, masks: list[Path]) -> LabelSet:
+def _labels(root: Path, masks: list[Path], boxes: list[Path]) -> LabelSet:
     table = root / "labels.json"
     if table.is_file():
         try:
             return LabelSet.read(table)
         except ValueError as error:
             raise DataError(str(error)) from error
+    if boxes and not masks:
+        return table_of(boxes)
     if not masks:
         return LabelSet(names=("unknown",), title="no masks, no labels.json")
     return LabelSet.from_json(remembered("tables", content_hash(masks), lambda: find_labels(masks).to_json()))
