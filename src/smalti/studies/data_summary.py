@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 from PIL import Image
 from torch import Tensor
 
@@ -65,18 +66,22 @@ def _content(dataset: Dataset) -> Iterator[str]:
             objects.update(_kinds(found, dataset.labels))
     common = ", ".join(f"{n} of {h}x{w}" for (h, w), n in sizes.most_common(3))
     yield f"  sizes (height x width): {common}" + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
-    total = max(int(counts.sum()), 1)
-    for label, name in enumerate(dataset.labels.names):
-        yield f"  {name:20} {100 * counts[label] / total:6.2f} % of pixels" + (
-            "" if counts[label] else "   never occurs"
-        )
-    yield f"  {'(ignored)':20} {100 * counts[IGNORED] / total:6.2f} %"
+    if bare["masks"] < sizes.total():
+        yield from _shares(counts, dataset.labels)
     if objects or bare["objects"] < sizes.total():
         yield "  objects: " + (", ".join(f"{count} {name}" for name, count in objects.most_common()) or "none")
     for what, pictures in bare.items():
         if pictures > 0 and (what == "masks" or pictures < sizes.total()):
             yield f"  {pictures} pictures without {what}"
     yield from (f"  cannot be used: {problem}" for problem in problems)
+
+
+def _shares(counts: Int64[np.ndarray, " labels"], labels: LabelSet) -> Iterator[str]:
+    total = max(int(counts.sum()), 1)
+    for label, name in enumerate(labels.names):
+        never = "" if counts[label] else "   never occurs"
+        yield f"  {name:20} {100 * counts[label] / total:6.2f} % of pixels{never}"
+    yield f"  {'(ignored)':20} {100 * counts[IGNORED] / total:6.2f} %"
 
 
 def _kinds(objects: Instances, labels: LabelSet) -> list[str]:
