@@ -53,8 +53,7 @@ class _FastBackward(torch.autograd.Function):
         if not ctx.geometry.is_fast(kernel):
             # In bfloat16 torch's own take so much longer that float32 pays.
             wide = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
-            parts = (part.to(wide) for part in (gradient, x, weight))
-            found = _gradients(*parts, ctx.geometry, ctx.needs_input_grad[:2])
+            found = _gradients(gradient.to(wide), x.to(wide), weight.to(wide), ctx.geometry, ctx.needs_input_grad[:2])
             of_input, of_weight = (None if part is None else part.to(x.dtype) for part in found)
             return of_input, of_weight, None
         return (
