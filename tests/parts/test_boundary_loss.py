@@ -268,3 +268,16 @@ def test_bad_labels_are_named():
         BoundaryAwareLoss()(torch.zeros(1, 2, 4, 4), HALVES * 7)
     with pytest.raises(ValueError, match="label -1 is no class"):
         BoundaryAwareLoss()(torch.zeros(1, 2, 4, 4), -HALVES)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_labels_and_masks_of_another_kind_are_named():
+    weights = BoundaryWeights()
+    with pytest.raises(ValueError, match=r"whole numbers, got \(1, 4, 4\) of torch.float32"):
+        weights(HALVES.float())
+    with pytest.raises(ValueError, match=r"whole numbers, got \(4, 4\) of"):
+        weights(HALVES[0])
+    with pytest.raises(ValueError, match=r"as large as the labels \(1, 4, 4\), got \(1, 4, 5\)"):
+        weights(HALVES, torch.zeros(1, 4, 5, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"True and False.* got \(1, 4, 4\) of torch.int64"):
+        weights(HALVES, torch.zeros(1, 4, 4, dtype=torch.int64))

@@ -81,7 +81,18 @@ class BoundaryWeights:
         """E_G: `beta` inside, more near borders; float32. Borders of what `pad_mask` marks (no picture there) are none.
 
         A picture without borders gets `beta` everywhere. With `scale="map_max"` the weights lie in [beta, 1 + beta].
+        Class ids lie below 255, whatever `ignored` is.
+
+        Raises:
+            ValueError: If labels are no whole numbers of three axes, or `pad_mask` is no mask of their size.
         """
+        if labels.ndim != 3 or labels.is_floating_point() or labels.dtype == torch.bool:
+            raise ValueError(f"labels must be batch x height x width of whole numbers, got {_described(labels)}")
+        if pad_mask is not None and (pad_mask.shape != labels.shape or pad_mask.dtype != torch.bool):
+            raise ValueError(
+                f"pad_mask must be of True and False, as large as the labels {tuple(labels.shape)}, "
+                f"got {_described(pad_mask)}"
+            )
         borders = border_counts(labels, pad_mask, ignored, drop_ignored=self.ignored_edges == "drop", flip=self.flip)
         with torch.autocast(labels.device.type, enabled=False):
             blurred = self._blurred(borders.float())
@@ -205,6 +216,10 @@ def border_counts(
     if pad_mask is not None:
         no_border |= pad_mask | _neighbour(pad_mask, 2, flip) | _neighbour(pad_mask, 1, flip)
     return counts.masked_fill_(no_border, 0)
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} of {tensor.dtype}"
 
 
 def _neighbour(maps: Tensor, axis: int, flip: bool) -> Tensor:
