@@ -145,7 +145,7 @@ def predict(
     bands: Annotated[str | None, typer.Option(help="Bands of a raster that are red, green and blue: 4,3,2.")] = None,
     smoothing: Annotated[float, typer.Option(help="Of videos: weight of the frames before, 0 to 1.")] = 0.0,
     every: Annotated[int, typer.Option(help="Of videos: only every so-manieth frame is looked at.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Pass over pictures that are answered already.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Pass over what is answered already.")] = False,
     set_: Set = None,
 ) -> None:
     """Segment pictures, folders, huge rasters, videos and cameras.

@@ -83,6 +83,34 @@ def test_all_kinds_in_one_command(run, pixels, tmp_path, monkeypatch, capsys):
         np.testing.assert_array_equal(file.read(1), np.asarray(Image.open(out / "photo.png")))
 
 
+def test_what_is_answered_is_passed_over(run, pixels, tmp_path, monkeypatch, capsys):
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    write_raster(tmp_path / "map.tif", pixels)
+    write_video(tmp_path / "clip.mp4", pixels)
+    loads = []
+    monkeypatch.setattr(checkpoint, "load", lambda *a, real=checkpoint.load: loads.append(a) or real(*a))
+    names = ("photo.png", "map.tif", "clip.mp4")
+    words = ["predict", *(tmp_path / name for name in names), "--model", run, "--out", tmp_path / "out", "--resume"]
+    answers = [tmp_path / "out" / name for name in ("photo.png", "map_labels.tif", "clip_overlay.mp4")]
+
+    def written():
+        assert command(monkeypatch, *words) == 0
+        assert "3 of 3 segmented" in capsys.readouterr().out
+        return [answer.stat().st_mtime_ns for answer in answers]
+
+    first = written()
+    assert len(loads) == 1  # for all of them
+    assert written() == first
+    answers[1].unlink()  # what is not there is made again
+    photo, map_, clip = written()
+    assert (photo, clip) == (first[0], first[2])
+    assert map_ > first[1]
+    write_video(tmp_path / "clip.mp4", pixels[::-1])  # and so is what was another file
+    assert written()[:2] == [photo, map_]
+    words.extend(["--smoothing", "0.5"])
+    assert all(now > then for now, then in zip(written(), first, strict=True))
+
+
 def test_one_bad_source_never_stops_the_rest(run, pixels, tmp_path, monkeypatch, capsys):
     write_raster(tmp_path / "map.tif", pixels)
     (tmp_path / "broken.mp4").write_bytes(b"no video")
@@ -178,7 +206,8 @@ def test_words_that_say_nothing(parse, text):
 def test_what_decides_is_remembered():
     assert Options().deciding() != Options(views=Views(flip=True)).deciding()
     assert Options().deciding() != Options(tiles=Tiles()).deciding()
-    assert Options().deciding() == Options(resume=True, smoothing=0.5).deciding()
+    assert Options().deciding() != Options(smoothing=0.5).deciding()
+    assert Options().deciding() == Options(resume=True).deciding()
 
 
 def test_answers_never_replace_a_source_or_each_other(run, pixels, tmp_path, monkeypatch, capsys):

@@ -18,6 +18,7 @@ from smalti.predict.journal import Job, Journal
 from smalti.predict.loading import load
 from smalti.predict.options import Options
 from smalti.predict.pipeline import Steps, run
+from smalti.predict.views import Predict
 from smalti.predict.writers import ENDINGS, FOLDERS, WRITERS, Entry, NoSuchAnswerError, Writer, kinds_of
 
 Progress = Callable[[int, int], None]
@@ -77,25 +78,41 @@ def predict_files(
         KeyboardInterrupt: Says how far it came; what was begun is finished, and the files of all pictures written.
     """
     options = options or Options()
-    kinds, names = kinds_of(show), answer_names(files)
-    _check_targets(files, names, out)
-    predictor = load(
-        model, replace(options.execution, pictures=max(len(files), options.execution.pictures)), options.changes
-    )
+    kinds = kinds_of(show)
+    check_targets(files, out)
+    execution = replace(options.execution, pictures=max(len(files), options.execution.pictures))
+    predictor = load(model, execution, options.changes)
     predictor.views, predictor.tiles = options.views, options.tiles
+    with open_journal(model, kinds, out, options) as journal:
+        return answer_files(predictor, files, out, kinds, journal=journal, progress=progress)
+
+
+def open_journal(model: Path, kinds: Sequence[str], out: Path, options: Options) -> Journal:
+    """The journal of the answers in `out`, which is made if it is not there."""
     out.mkdir(parents=True, exist_ok=True)
-    made_by = {"model": _identity(model), **options.deciding(), "show": kinds}
-    with Journal(out, made_by, options.resume) as journal:
-        jobs = [Job.of(file, name) for file, name in zip(files, names, strict=True)]
-        work = _Work(jobs, {kind: WRITERS[kind](out) for kind in kinds}, journal, progress)
-        steps = Steps(read=work.read, predict=predictor, write=work.write, settle=work.settle)
-        try:
-            run(work.left(), steps)
-        except KeyboardInterrupt:
-            work.finish()
-            raise KeyboardInterrupt(f"stopped after {work.count} of {len(files)} pictures; what is in {out} is whole, "
-                                    "and --resume goes on") from None  # fmt: skip
+    return Journal(out, {"model": _identity(model), **options.deciding(), "show": list(kinds)}, options.resume)
+
+
+def answer_files(
+    predict: Predict,
+    files: Sequence[Path],
+    out: Path,
+    kinds: Sequence[str],
+    *,
+    journal: Journal,
+    progress: Progress | None,
+) -> list[str]:
+    """`predict_files` by a network that is loaded, its targets checked."""
+    jobs = [Job.of(file, name) for file, name in zip(files, answer_names(files), strict=True)]
+    work = _Work(jobs, {kind: WRITERS[kind](out) for kind in kinds}, journal, progress)
+    steps = Steps(read=work.read, predict=predict, write=work.write, settle=work.settle)
+    try:
+        run(work.left(), steps)
+    except KeyboardInterrupt:
         work.finish()
+        raise KeyboardInterrupt(f"stopped after {work.count} of {len(files)} pictures; what is in {out} is whole, "
+                                "and --resume goes on") from None  # fmt: skip
+    work.finish()
     return work.failed
 
 
@@ -181,11 +198,16 @@ def _claims(name: str) -> set[str]:
     return {f"{stem}{ending}" for stem in stems for ending in ENDINGS}
 
 
-def _check_targets(files: Sequence[Path], names: Sequence[str], out: Path) -> None:
+def check_targets(files: Sequence[Path], out: Path) -> None:
+    """Answers of pictures are written over none of them.
+
+    Raises:
+        ValueError: If one would be.
+    """
     pictures = {file.resolve() for file in files}
     folders = {parent for picture in pictures for parent in picture.parents}
     place = out.resolve()
-    for name in names:
+    for name in answer_names(files):
         for claim in _claims(name):
             if place / claim in pictures:
                 raise ValueError(f"the answer {out / claim} would replace a picture that is to be segmented: choose "

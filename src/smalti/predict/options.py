@@ -15,7 +15,7 @@ class Options:
 
     `changes` are dotted keys of the recipe, for a network that is to answer in another way than it was trained.
     `tiles="auto"` takes the whole picture if memory allows, else the largest tiles that fit. `resume` passes over
-    pictures whose answers are in the folder already, made by the same model with the same options of a file that has
+    files whose answers are in the folder already, made by the same model with the same options of a file that has
     not changed since. `bands` are those of a raster, from 1, that are red, green and blue; `smoothing` and `every` are
     those of videos (`VideoOptions`).
     """
@@ -36,6 +36,9 @@ class Options:
             "views": str(self.views),
             "tiles": str(self.tiles),
             "runtime": self.execution.runtime,
+            "bands": str(self.bands),
+            "smoothing": self.smoothing,
+            "every": self.every,
         }
 
 

@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from smalti.predict.folder import answer_names, find_files, predict_files
+from smalti.predict.folder import answer_files, answer_names, check_targets, find_files, open_journal
 from smalti.predict.geotiff import is_raster, open_raster
+from smalti.predict.journal import Job, Journal
 from smalti.predict.loading import load
 from smalti.predict.options import Options
 from smalti.predict.predictor import Predictor
@@ -64,20 +65,19 @@ def predict_sources(
     many = len(pictures) + MANY_FRAMES * (len(rasters) + len(videos))
     options = replace(options, execution=replace(options.execution, pictures=many))
     outcome = Outcome(asked=len(pictures) + len(rasters) + len(videos))
-    if pictures:
-        with telling.bar("pictures") as progress:
-            outcome.failed += predict_files(Path(model), pictures, out, show, progress, options=options)
-        outcome.answered += len(pictures) - len(outcome.failed)
-    if rasters or videos:
-        predictor = load(model, options.execution, options.changes)
-        predictor.views = options.views
-        out.mkdir(parents=True, exist_ok=True)
+    check_targets(pictures, out)
+    predictor = load(model, options.execution, options.changes)
+    predictor.views, predictor.tiles = options.views, options.tiles
+    with open_journal(Path(model), kinds, out, options) as journal:
+        if pictures:
+            with telling.bar("pictures") as progress:
+                outcome.failed += answer_files(predictor, pictures, out, kinds, journal=journal, progress=progress)
+            outcome.answered += len(pictures) - len(outcome.failed)
+        answering = _Answering(predictor, journal, out, kinds, telling, options, outcome)
         for file, name in zip(rasters, answer_names(rasters), strict=True):
-            _attempt(
-                outcome, file, partial(_raster, predictor, file, out / name, kinds, telling=telling, options=options)
-            )
+            answering.attempt(str(file), partial(answering.raster, file, name))
         for source in videos:
-            _attempt(outcome, source, partial(_video, predictor, source, out, kinds, telling=telling, options=options))
+            answering.attempt(source, partial(answering.video, source))
     return outcome
 
 
@@ -95,52 +95,76 @@ def _check_targets(rasters: Sequence[Path], videos: Sequence[str], paths: Sequen
                          "own --out")  # fmt: skip
 
 
-def _attempt(outcome: Outcome, source: object, work: Callable[[], str | None]) -> None:
-    try:
-        problem = work()
-    except (ValueError, OSError) as error:
-        problem = str(error)
-    if problem is None:
-        outcome.answered += 1
-    else:
-        outcome.failed.append(problem if str(source) in problem else f"{source}: {problem}")
+@dataclass(frozen=True)
+class _Answering:
+    """Rasters and videos, one after the other."""
 
+    predictor: Predictor
+    journal: Journal
+    out: Path
+    kinds: Sequence[str]
+    telling: Telling
+    options: Options
+    outcome: Outcome
 
-def _raster(
-    predictor: Predictor, file: Path, stem: Path, kinds: Sequence[str], *, telling: Telling, options: Options
-) -> None:
-    others = [kind for kind in kinds if kind not in ("labels", "overlay")]
-    if others:
-        raise ValueError(f"of rasters the labels are written, not {', '.join(others)}: choose --show labels")
-    tiles = options.tiles if isinstance(options.tiles, Tiles) else Tiles()
-    predictor.tiles = None  # a tile is looked at as it is
-    written = stem.with_name(f"{stem.name}{LABELS}")
-    with open_raster(file, options.bands) as raster:
-        with telling.bar("tiles") as progress:
-            predict_raster(predictor, raster, written, predictor.labels, tiles, progress=progress)
-        write_preview(raster, written, stem.with_name(f"{stem.name}{PREVIEW}"), predictor.labels)
-    telling.line(f"{file}: labels in {written}, to be looked at in {stem.name}{PREVIEW}")
+    def attempt(self, source: str, work: Callable[[], str | None]) -> None:
+        """Does the work, which says what went wrong."""
+        try:
+            problem = work()
+        except (ValueError, OSError) as error:
+            problem = str(error)
+        if problem is None:
+            self.outcome.answered += 1
+        else:
+            self.outcome.failed.append(problem if source in problem else f"{source}: {problem}")
 
+    def raster(self, file: Path, name: str) -> None:
+        others = [kind for kind in self.kinds if kind not in ("labels", "overlay")]
+        if others:
+            raise ValueError(f"of rasters the labels are written, not {', '.join(others)}: choose --show labels")
+        written, preview = self.out / f"{name}{LABELS}", self.out / f"{name}{PREVIEW}"
+        job = Job.of(file, name)
+        if self._is_done(job, written, preview):
+            return
+        tiles = self.options.tiles if isinstance(self.options.tiles, Tiles) else Tiles()
+        self.predictor.tiles = None  # a tile is looked at as it is
+        labels = self.predictor.labels
+        with open_raster(file, self.options.bands) as raster:
+            with self.telling.bar("tiles") as progress:
+                predict_raster(self.predictor, raster, written, labels, tiles, progress=progress)
+            write_preview(raster, written, preview, labels)
+        self.journal.add(job, {})
+        self.telling.line(f"{file}: labels in {written}, to be looked at in {preview.name}")
 
-def _video(
-    predictor: Predictor, source: str, out: Path, kinds: Sequence[str], *, telling: Telling, options: Options
-) -> str | None:
-    """What went wrong, if something did.
+    def video(self, source: str) -> str | None:
+        """What went wrong, if something did.
 
-    Raises:
-        KeyboardInterrupt: Says what is kept.
-    """
-    show = _shown(kinds)
-    wishes = VideoOptions(show=show, smoothing=options.smoothing, every=options.every)
-    predictor.tiles = options.tiles
-    with telling.bar("frames") as progress:
-        result = predict_video(predictor, source, out / answer_name(source, show), predictor.labels, wishes, progress)
-    for note in result.notes:
-        telling.line(f"{source}: {note}")
-    if result.ended == "interrupted":
-        raise KeyboardInterrupt(f"stopped after {result.frames} frames, which are in {result.path}")
-    telling.line(f"{source}: {result.frames} frames in {result.path}")
-    return result.problem or None
+        Raises:
+            KeyboardInterrupt: Says what is kept.
+        """
+        show = _shown(self.kinds)
+        written = self.out / answer_name(source, show)
+        job = Job.of(Path(source), written.name)
+        if Path(source).is_file() and self._is_done(job, written):
+            return None
+        wishes = VideoOptions(show=show, smoothing=self.options.smoothing, every=self.options.every)
+        self.predictor.tiles = self.options.tiles
+        with self.telling.bar("frames") as progress:
+            result = predict_video(self.predictor, source, written, self.predictor.labels, wishes, progress)
+        for note in result.notes:
+            self.telling.line(f"{source}: {note}")
+        if result.ended == "interrupted":
+            raise KeyboardInterrupt(f"stopped after {result.frames} frames, which are in {result.path}")
+        self.telling.line(f"{source}: {result.frames} frames in {result.path}")
+        if not result.problem:
+            self.journal.add(job, {})
+        return result.problem or None
+
+    def _is_done(self, job: Job, *written: Path) -> bool:
+        done = job.key() in self.journal.done and all(map(Path.exists, written))
+        if done:
+            self.telling.line(f"{job.file}: answered already, in {written[0]}")
+        return done
 
 
 def _shown(kinds: Sequence[str]) -> Literal["overlay", "labels"]:
