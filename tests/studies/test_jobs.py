@@ -1,10 +1,12 @@
 """Jobs side by side: what begins, and what is said, when one fails, is killed or is interrupted."""
 
+import multiprocessing
 import os
 import signal
 import time
 
 import pytest
+import torch
 
 from smalti.models.create import find_recipe
 from smalti.studies.jobs import Job, one_by_one, side_by_side
@@ -23,6 +25,8 @@ def work(job, write):
             return None
         case "slow":
             time.sleep(1)
+        case "settings":
+            return torch.get_num_threads(), multiprocessing.get_start_method()
     write("a line")
     return f"did {job.name}"
 
@@ -42,6 +46,12 @@ def test_all_are_done(jobs, tmp_path):
     found = dict(side_by_side(work, jobs("a", "b", "c"), 2, said.append))
     assert found == {0: "did a", 1: "did b", 2: "did c"} == dict(one_by_one(work, jobs("a", "b", "c"), lambda _: None))
     assert sorted(said) == ["a: done", "b: done", "c: done"]
+
+
+def test_each_has_its_share_of_threads_and_starts_loaders_as_ever(jobs):
+    share = max(1, torch.get_num_threads() // 2)
+    found = dict(side_by_side(work, jobs("settings_0", "settings_1"), 2, lambda _: None))
+    assert set(found.values()) == {(share, multiprocessing.get_start_method())}
 
 
 def test_after_a_failure_no_other_begins(jobs, tmp_path):

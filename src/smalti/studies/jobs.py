@@ -49,9 +49,10 @@ def side_by_side(
     """
     threads = max(1, torch.get_num_threads() // count)
     fresh = multiprocessing.get_context("spawn")  # a fork of a process whose threads have worked may hang
+    settings = (threads, multiprocessing.get_start_method())
     waiting, running = deque(enumerate(jobs)), dict[Future[Any], int]()
     failed: Exception | None = None
-    with ProcessPoolExecutor(count, mp_context=fresh, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    with ProcessPoolExecutor(count, mp_context=fresh, initializer=_prepare, initargs=settings) as pool:
         try:
             while running or (waiting and failed is None):
                 while waiting and failed is None and len(running) < count:  # no queue: it could not be called back
@@ -74,6 +75,12 @@ def side_by_side(
                              "same command goes on where they were") from error  # fmt: skip
     if failed is not None:
         raise failed
+
+
+def _prepare(threads: int, start_method: str) -> None:
+    torch.set_num_threads(threads)
+    # A spawned process would spawn its loaders' workers, too, each of which then imports torch for seconds.
+    multiprocessing.set_start_method(start_method, force=True)
 
 
 def _said(run: Callable[..., Any], job: Job) -> Any:
