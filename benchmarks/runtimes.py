@@ -3,7 +3,9 @@
     python benchmarks/runtimes.py --rounds 5 [--only hourglass]          the table of docs/predict.md, random weights
     python benchmarks/runtimes.py --rounds 9 --default 360x480 512x1024  the network of the package, by picture size
 
-One process, the runtimes in turns, medians; batch 1, float32, seconds of the clock.
+One process, the runtimes in turns, medians; batch 1, seconds of the clock. `--precision auto` is what `smalti predict`
+would use on this machine (bfloat16 in OpenVINO and torch where the CPU has it); without it all compute in float32.
+torch eager always does.
 """
 
 import argparse
@@ -61,14 +63,14 @@ def network(name):
     return model, Card(recipe=recipe, labels=classes, metrics={})
 
 
-def written(model, card, folder):
+def written(model, card, folder, precision):
     """The file of each runtime, or why there is none."""
     program = to_program(model, card.recipe.input)
     for name, (to, runtime) in RUNTIMES.items():
         path = Path(folder) / f"net{FORMS[to].ending}"
         try:
             FORMS[to].of(program).write(path, exported_card(card, to, program.outputs))
-            yield name, runtime(path, exported_card(card, to, program.outputs))
+            yield name, runtime(path, exported_card(card, to, program.outputs), precision)
         except Exception as error:
             yield name, f"{type(error).__name__}: {str(error).splitlines()[0][:60]}"
 
@@ -95,15 +97,16 @@ def agreement(wanted: Outputs, got: Outputs):
     return worst, equal
 
 
-def row(name, rounds, sizes=(SIZE,)):
+def row(name, rounds, precision, sizes=(SIZE,)):
     if name == "default":
         model, card = checkpoint.load(Path("default"))
     else:
         model, card = network(name)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
-        found = dict(written(model, card, folder))
-        print(f"# {name}: written in {time.perf_counter() - begin:.0f} s", flush=True)
+        found = dict(written(model, card, folder, precision))
+        used_by = ", ".join(f"{k} {v.precision}" for k, v in found.items() if isinstance(v, Runtime))
+        print(f"# {name}: written in {time.perf_counter() - begin:.0f} s; {used_by}", flush=True)
         for size in sizes:
             policy = card.recipe.input
             used = policy.size if policy.fit != "pad" else size
@@ -111,7 +114,7 @@ def row(name, rounds, sizes=(SIZE,)):
             images = torch.randint(0, 256, (1, model.in_channels, *used), dtype=torch.uint8)
             runtimes = {"torch eager": Eager(model)} | {k: v for k, v in found.items() if isinstance(v, Runtime)}
             seconds = timed(runtimes, images, rounds)
-            runtimes["torch"] = TorchRuntime(model, "auto", "cpu")  # moves the network to channels_last: last
+            runtimes["torch"] = TorchRuntime(model, precision, "cpu")  # moves the network to channels_last: last
             seconds |= timed({"torch": runtimes["torch"]}, images, rounds)
             wanted = Eager(model)(images)
             cells = [f"{seconds['torch eager']:.3f}", f"{seconds['torch eager'] / seconds['torch']:.2f}"]
@@ -131,6 +134,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="")
+    parser.add_argument("--precision", choices=("auto", "float32"), default="float32")
     parser.add_argument("--default", nargs="+", metavar="HEIGHTxWIDTH")
     wanted = parser.parse_args()
     print(f"smalti {smalti.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
@@ -139,11 +143,11 @@ def main():
     print(f"| {' | '.join(columns)} |")
     print("|---" * (5 + len(RUNTIMES)) + "|")
     if wanted.default:
-        row("default", wanted.rounds, [tuple(map(int, size.split("x"))) for size in wanted.default])
+        row("default", wanted.rounds, wanted.precision, [tuple(map(int, size.split("x"))) for size in wanted.default])
         return
     for name in ROWS:
         if wanted.only in name:
-            row(name, wanted.rounds)
+            row(name, wanted.rounds, wanted.precision)
 
 
 if __name__ == "__main__":
