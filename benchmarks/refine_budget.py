@@ -21,7 +21,7 @@ from smalti.data.fit import fit_picture
 from smalti.hardware import autocast
 from smalti.metrics.confusion import ConfusionMatrix
 from smalti.metrics.semantic import semantic_metrics
-from smalti.predict.loading import load
+from smalti.predict.loading import Execution, load
 
 BUDGETS = (0.0, 0.1, 0.25, 0.5, 1.0, None)
 
@@ -66,7 +66,7 @@ def main() -> None:
     arguments.add_argument("--plot", type=Path, default=None)
     options = arguments.parse_args()
     operations((240, 320))
-    predictor = load(options.run, device="cpu")
+    predictor = load(options.run, Execution(runtime="torch", device="cpu"))
     card = smalti.checkpoint.load(options.run)[1]
     name, root = parse_data_argument(options.data, card.recipe.data.set)
     data = open_dataset(name, root=root, split=card.recipe.data.validation, options=card.recipe.data.options)
