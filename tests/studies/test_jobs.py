@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,6 +26,9 @@ def work(job, write):
             return None
         case "slow":
             time.sleep(1)
+        case "long":
+            (job.folder / job.name).write_text(str(os.getpid()))
+            time.sleep(100)
         case "settings":
             return torch.get_num_threads(), multiprocessing.get_start_method()
     write("a line")
@@ -74,3 +78,31 @@ def test_an_interruption_ends_all(jobs, tmp_path):
         if done is None:
             break
     assert begun(tmp_path) <= {"slow_1", "stop_0"}
+
+
+def run_both(jobs):
+    list(side_by_side(work, jobs, 2, lambda _: None))
+
+
+def test_a_killed_command_leaves_no_trainings_behind(jobs, tmp_path):
+    command = multiprocessing.get_context("spawn").Process(target=run_both, args=(jobs("long_0", "long_1"),))
+    command.start()
+    files = [tmp_path / "long_0", tmp_path / "long_1"]
+    wait_until(lambda: all(file.is_file() and file.read_text() for file in files))
+    command.kill()
+    command.join()
+    wait_until(lambda: not any(is_alive(int(file.read_text())) for file in files))
+
+
+def wait_until(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def is_alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,6 +1,7 @@
 """Trainings one by one, or side by side in processes of their own, which small networks on many cores are faster by."""
 
 import multiprocessing
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 import torch
@@ -81,6 +83,15 @@ def _prepare(threads: int, start_method: str) -> None:
     torch.set_num_threads(threads)
     # A spawned process would spawn its loaders' workers, too, each of which then imports torch for seconds.
     multiprocessing.set_start_method(start_method, force=True)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A command that is killed leaves no trainings behind; they go on from their last whole epoch."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _said(run: Callable[..., Any], job: Job) -> Any:
