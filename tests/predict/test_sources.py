@@ -101,6 +101,7 @@ def test_what_is_answered_is_passed_over(run, pixels, tmp_path, monkeypatch, cap
     first = written()
     assert len(loads) == 1  # for all of them
     assert written() == first
+    assert len(loads) == 1  # none was needed
     answers[1].unlink()  # what is not there is made again
     photo, map_, clip = written()
     assert (photo, clip) == (first[0], first[2])
@@ -224,6 +225,26 @@ def test_answers_never_replace_a_source_or_each_other(run, pixels, tmp_path, mon
     assert command(monkeypatch, "predict", *words) == 1
     assert "would replace a source" in capsys.readouterr().err
     assert (tmp_path / "map_labels.tif").read_bytes() == before
+
+
+def test_answers_of_rasters_never_replace_a_picture_beside_them(run, pixels, tmp_path, monkeypatch, capsys):
+    write_raster(tmp_path / "tile.tif", pixels)
+    for name in ("tile_preview.jpg", "tile_labels.tif"):
+        Image.fromarray(pixels).save(tmp_path / name)
+        before = (tmp_path / name).read_bytes()
+        assert command(monkeypatch, "predict", tmp_path, "--model", run, "--out", tmp_path) == 1
+        assert "would replace a source" in capsys.readouterr().err
+        assert (tmp_path / name).read_bytes() == before
+        (tmp_path / name).unlink()
+
+
+@pytest.mark.parametrize("words", [("--smoothing", "5"), ("--every", "0")])
+def test_options_of_videos_are_checked_for_all_sources(words, run, tmp_path, monkeypatch, capsys):
+    Image.new("RGB", (90, 60)).save(tmp_path / "photo.png")
+    out = tmp_path / "out"
+    assert command(monkeypatch, "predict", tmp_path / "photo.png", "--model", run, "--out", out, *words) == 1
+    assert f"{words[0][2:]} is" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_scales_that_change_nothing_are_refused(network, pixels):

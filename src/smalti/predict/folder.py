@@ -80,21 +80,26 @@ def predict_files(
     options = options or Options()
     kinds = kinds_of(show)
     check_targets(files, out)
-    execution = replace(options.execution, pictures=max(len(files), options.execution.pictures))
-    predictor = load(model, execution, options.changes)
-    predictor.views, predictor.tiles = options.views, options.tiles
+
+    def loaded(left: int) -> Predict:
+        execution = replace(options.execution, pictures=max(left, options.execution.pictures))
+        predictor = load(model, execution, options.changes)
+        predictor.views, predictor.tiles = options.views, options.tiles
+        return predictor
+
     with open_journal(model, kinds, out, options) as journal:
-        return answer_files(predictor, files, out, kinds, journal=journal, progress=progress)
+        return answer_files(loaded, files, out, kinds, journal=journal, progress=progress)
 
 
 def open_journal(model: Path, kinds: Sequence[str], out: Path, options: Options) -> Journal:
     """The journal of the answers in `out`, which is made if it is not there."""
+    made_by = {"model": _identity(model), **options.deciding(), "show": list(kinds)}
     out.mkdir(parents=True, exist_ok=True)
-    return Journal(out, {"model": _identity(model), **options.deciding(), "show": list(kinds)}, options.resume)
+    return Journal(out, made_by, options.resume)
 
 
 def answer_files(
-    predict: Predict,
+    load: Callable[[int], Predict],
     files: Sequence[Path],
     out: Path,
     kinds: Sequence[str],
@@ -102,16 +107,18 @@ def answer_files(
     journal: Journal,
     progress: Progress | None,
 ) -> list[str]:
-    """`predict_files` by a network that is loaded, its targets checked."""
+    """`predict_files` with its targets checked; `load` gives the network for so many pictures, if any are left."""
     jobs = [Job.of(file, name) for file, name in zip(files, answer_names(files), strict=True)]
     work = _Work(jobs, {kind: WRITERS[kind](out) for kind in kinds}, journal, progress)
-    steps = Steps(read=work.read, predict=predict, write=work.write, settle=work.settle)
-    try:
-        run(work.left(), steps)
-    except KeyboardInterrupt:
-        work.finish()
-        raise KeyboardInterrupt(f"stopped after {work.count} of {len(files)} pictures; what is in {out} is whole, "
-                                "and --resume goes on") from None  # fmt: skip
+    left = work.left()
+    if left:
+        steps = Steps(read=work.read, predict=load(len(left)), write=work.write, settle=work.settle)
+        try:
+            run(left, steps)
+        except KeyboardInterrupt:
+            work.finish()
+            raise KeyboardInterrupt(f"stopped after {work.count} of {len(files)} pictures; what is in {out} is whole, "
+                                    "and --resume goes on") from None  # fmt: skip
     work.finish()
     return work.failed
 

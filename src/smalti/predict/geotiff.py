@@ -35,15 +35,20 @@ def is_raster(path: Path) -> bool:
 
     True for a TIFF with a georeference, or with more bands than a picture has, and for any picture above `LARGE`.
     """
+    tags = _tiff_tags(path) or {}
+    return any(tag in tags for tag in GEOREFERENCES) or tags.get(BANDS, 1) > 4 or count_pixels(path) > LARGE
+
+
+def count_pixels(path: Path) -> int:
+    """By the header; 0 for broken files."""
     tags = _tiff_tags(path)
     if tags is not None:
-        georeferenced = any(tag in tags for tag in GEOREFERENCES)
-        return georeferenced or tags.get(BANDS, 1) > 4 or tags.get(WIDTH, 0) * tags.get(HEIGHT, 0) > LARGE
+        return int(tags.get(WIDTH, 0) * tags.get(HEIGHT, 0))
     try:
         height, width = picture_size(path)
     except DataError:
-        return False
-    return height * width > LARGE
+        return 0
+    return height * width
 
 
 def _tiff_tags(path: Path) -> dict[int, Any] | None:

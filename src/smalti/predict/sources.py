@@ -1,5 +1,6 @@
 """Sources in, answers out: pictures and folders, rasters of any size, videos and cameras, each on its way."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from smalti.predict.folder import answer_files, answer_names, check_targets, find_files, open_journal
-from smalti.predict.geotiff import is_raster, open_raster
+from smalti.predict.geotiff import count_pixels, is_raster, open_raster
 from smalti.predict.journal import Job, Journal
 from smalti.predict.loading import load
 from smalti.predict.options import Options
@@ -23,7 +24,7 @@ Progress = Callable[[int, int], None]
 LABELS, PREVIEW = "_labels.tif", "_preview.jpg"
 """Endings of a raster's answers."""
 MANY_FRAMES = 1000
-"""That a video or a raster counts for, when a runtime is chosen."""
+"""Those of a video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,19 +62,18 @@ def predict_sources(
     in_parts = set(rasters)
     pictures = [file for file in files if file not in in_parts]
     kinds = kinds_of(show)
-    _check_targets(rasters, videos, paths, out)
-    many = len(pictures) + MANY_FRAMES * (len(rasters) + len(videos))
-    options = replace(options, execution=replace(options.execution, pictures=many))
-    outcome = Outcome(asked=len(pictures) + len(rasters) + len(videos))
     check_targets(pictures, out)
-    predictor = load(model, options.execution, options.changes)
-    predictor.views, predictor.tiles = options.views, options.tiles
+    _check_targets(rasters, videos, [*paths, *pictures], out)
+    wishes = VideoOptions(smoothing=options.smoothing, every=options.every)
+    outcome = Outcome(asked=len(pictures) + len(rasters) + len(videos))
     with open_journal(Path(model), kinds, out, options) as journal:
+        work = MANY_FRAMES * len(videos) + sum(map(count_pixels, rasters)) // Tiles().size ** 2
+        answering = _Answering(model, work, journal, out, kinds, telling, options, wishes, outcome)
         if pictures:
             with telling.bar("pictures") as progress:
-                outcome.failed += answer_files(predictor, pictures, out, kinds, journal=journal, progress=progress)
-            outcome.answered += len(pictures) - len(outcome.failed)
-        answering = _Answering(predictor, journal, out, kinds, telling, options, outcome)
+                failed = answer_files(answering.load, pictures, out, kinds, journal=journal, progress=progress)
+            outcome.failed += failed
+            outcome.answered += len(pictures) - len(failed)
         for file, name in zip(rasters, answer_names(rasters), strict=True):
             answering.attempt(str(file), partial(answering.raster, file, name))
         for source in videos:
@@ -89,23 +89,36 @@ def _check_targets(rasters: Sequence[Path], videos: Sequence[str], paths: Sequen
     for answer in answers:
         if answer.resolve() in sources:
             raise ValueError(f"the answer {answer} would replace a source: choose another folder with --out")
-    twice = {answer for answer in answers if answers.count(answer) > 1}
+    twice = {answer for answer, count in Counter(answers).items() if count > 1}
     if twice:
         raise ValueError(f"two sources would both be answered in {min(twice)}: predict them one by one, each with its "
                          "own --out")  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Answering:
-    """Rasters and videos, one after the other."""
+    """Rasters and videos, one after the other, and the network, which is loaded when one of all sources needs it."""
 
-    predictor: Predictor
+    model: str | Path
+    work: int
+    """Of rasters and videos, in pictures: what counts when a runtime is chosen."""
     journal: Journal
     out: Path
     kinds: Sequence[str]
     telling: Telling
     options: Options
+    video_options: VideoOptions
     outcome: Outcome
+    predictor: Predictor | None = None
+
+    def load(self, pictures: int = 0) -> Predictor:
+        """For so many pictures, and the rest."""
+        if self.predictor is None:
+            execution = replace(self.options.execution, pictures=pictures + self.work)
+            self.predictor = load(self.model, execution, self.options.changes)
+            self.predictor.views = self.options.views
+        self.predictor.tiles = self.options.tiles
+        return self.predictor
 
     def attempt(self, source: str, work: Callable[[], str | None]) -> None:
         """Does the work, which says what went wrong."""
@@ -127,12 +140,12 @@ class _Answering:
         if self._is_done(job, written, preview):
             return
         tiles = self.options.tiles if isinstance(self.options.tiles, Tiles) else Tiles()
-        self.predictor.tiles = None  # a tile is looked at as it is
-        labels = self.predictor.labels
         with open_raster(file, self.options.bands) as raster:
+            predictor = self.load()
+            predictor.tiles = None  # a tile is looked at as it is
             with self.telling.bar("tiles") as progress:
-                predict_raster(self.predictor, raster, written, labels, tiles, progress=progress)
-            write_preview(raster, written, preview, labels)
+                predict_raster(predictor, raster, written, predictor.labels, tiles, progress=progress)
+            write_preview(raster, written, preview, predictor.labels)
         self.journal.add(job, {})
         self.telling.line(f"{file}: labels in {written}, to be looked at in {preview.name}")
 
@@ -147,10 +160,10 @@ class _Answering:
         job = Job.of(Path(source), written.name)
         if Path(source).is_file() and self._is_done(job, written):
             return None
-        wishes = VideoOptions(show=show, smoothing=self.options.smoothing, every=self.options.every)
-        self.predictor.tiles = self.options.tiles
+        predictor = self.load()
+        wishes = replace(self.video_options, show=show)
         with self.telling.bar("frames") as progress:
-            result = predict_video(self.predictor, source, written, self.predictor.labels, wishes, progress)
+            result = predict_video(predictor, source, written, predictor.labels, wishes, progress)
         for note in result.notes:
             self.telling.line(f"{source}: {note}")
         if result.ended == "interrupted":
