@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is claimed there
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -31,3 +36,24 @@ def write_text(path: Path, text: str) -> None:
     """Replaces a text file (UTF-8, but for file names that are none), whole or not at all."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keeps a folder for this process, until the block or the process ends; makes it if it is not there.
+
+    Raises:
+        ValueError: If another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ValueError(f"{folder} is in use: another process trains there") from None
+    finally:
+        os.close(handle)

@@ -7,6 +7,7 @@ import json
 import pytest
 from PIL import Image
 
+from smalti.files import claimed
 from smalti.models.create import ablations, find_ablation, find_recipe
 from smalti.recipe import Ablation, Variant
 from smalti.settings import override
@@ -191,6 +192,23 @@ def test_missing_folds_are_known_before_the_first_training(ablation, tmp_path, m
     monkeypatch.setattr(ablate.session, "train", lambda *_, **__: pytest.fail("was trained"))
     with pytest.raises(ValueError, match='no option "fold"'):
         run_ablation(ablation, tmp_path, Trial(repeats=2, over="fold"), lambda _: None)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_missing_split_is_known_before_the_first_training(jobs, ablation, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablate.session, "train", lambda *_, **__: pytest.fail("was trained"))
+    with pytest.raises(ValueError, match='no split "tset"'):
+        run_ablation(ablation, tmp_path, Trial(split="tset", jobs=jobs), lambda _: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_is_alive_is_left_alone(ablation, tmp_path):
+    folder = tmp_path / "plain" / "seed_0"
+    with claimed(folder):
+        (folder / "recipe.json").write_text("{}")  # in its first epoch
+        with pytest.raises(ValueError, match="seed_0 is in use: another process trains there"):
+            run_ablation(ablation, tmp_path, Trial(), lambda _: None)
+        assert (folder / "recipe.json").is_file()
 
 
 def test_metrics_of_an_ablation_lead_its_table(ablation):

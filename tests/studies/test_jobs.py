@@ -18,7 +18,7 @@ def work(job, write):
     (job.folder / job.name).touch()
     match job.name.split("_")[0]:
         case "fail":
-            raise ValueError(f"cannot do {job.name}")
+            raise (RuntimeError if job.name == "fail_memory" else ValueError)(f"cannot do {job.name}")
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         case "stop":  # Ctrl-C as the command sees it
@@ -28,7 +28,11 @@ def work(job, write):
             time.sleep(1)
         case "long":
             (job.folder / job.name).write_text(str(os.getpid()))
-            time.sleep(100)
+            try:
+                time.sleep(100)
+            except KeyboardInterrupt:  # as a training does
+                (job.folder / f"{job.name}_saved").touch()
+                return None
         case "settings":
             return torch.get_num_threads(), multiprocessing.get_start_method()
     write("a line")
@@ -67,6 +71,13 @@ def test_after_a_failure_no_other_begins(jobs, tmp_path):
     assert said[0] == "fail_0: failed; no other begins: cannot do fail_0"
 
 
+def test_a_failure_of_any_kind_is_named(jobs):
+    said = []
+    with pytest.raises(RuntimeError, match="cannot do fail_memory"):
+        list(side_by_side(work, jobs("fail_memory", "slow_1", "c"), 2, said.append))
+    assert said == ["fail_memory: failed; no other begins: cannot do fail_memory", "slow_1: done"]
+
+
 def test_a_killed_process_is_named(jobs, tmp_path):
     with pytest.raises(ValueError, match="ended from outside, perhaps for want of memory: try fewer --jobs"):
         list(side_by_side(work, jobs("killed_0", "slow_1", "c"), 2, lambda _: None))
@@ -80,18 +91,32 @@ def test_an_interruption_ends_all(jobs, tmp_path):
     assert begun(tmp_path) <= {"slow_1", "stop_0"}
 
 
+def test_a_signal_to_the_command_reaches_all(jobs, tmp_path):
+    command, processes = started(jobs, tmp_path)
+    os.kill(command.pid, signal.SIGINT)
+    command.join(30)
+    assert {path.name for path in tmp_path.glob("*_saved")} == {"long_0_saved", "long_1_saved"}
+    assert not any(map(is_alive, processes))
+
+
 def run_both(jobs):
     list(side_by_side(work, jobs, 2, lambda _: None))
 
 
 def test_a_killed_command_leaves_no_trainings_behind(jobs, tmp_path):
-    command = multiprocessing.get_context("spawn").Process(target=run_both, args=(jobs("long_0", "long_1"),))
-    command.start()
-    files = [tmp_path / "long_0", tmp_path / "long_1"]
-    wait_until(lambda: all(file.is_file() and file.read_text() for file in files))
+    command, processes = started(jobs, tmp_path)
     command.kill()
     command.join()
-    wait_until(lambda: not any(is_alive(int(file.read_text())) for file in files))
+    wait_until(lambda: not any(map(is_alive, processes)))
+
+
+def started(jobs, folder):
+    """A command with two long trainings, and their processes."""
+    command = multiprocessing.get_context("spawn").Process(target=run_both, args=(jobs("long_0", "long_1"),))
+    command.start()
+    files = [folder / "long_0", folder / "long_1"]
+    wait_until(lambda: all(file.is_file() and file.read_text() for file in files))
+    return command, [int(file.read_text()) for file in files]
 
 
 def wait_until(true, seconds=60):

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from smalti import checkpoint
+from smalti.files import claimed
 from smalti.labels import CAMVID
 from smalti.models.create import build, find_recipe
 from smalti.models.sis_cnn import SisCnn
@@ -389,3 +390,8 @@ def test_the_last_validation_is_what_evaluation_measures(tiny, quiet, tmp_path):
     last = read_history(tmp_path / "run" / HISTORY)[-1]
     assert found.metrics["semantic.miou"] == pytest.approx(last["miou"], rel=1e-4)
     assert found.metrics["semantic.pixel_accuracy"] == pytest.approx(last["pixel_accuracy"], rel=1e-4)
+
+
+def test_a_folder_that_another_process_trains_in(tiny, tmp_path):
+    with claimed(tmp_path / "run"), pytest.raises(ValueError, match="in use: another process trains there"):
+        run(tiny(), tmp_path / "run")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smalti import session
-from smalti.files import write_text
+from smalti.files import claimed, write_text
 from smalti.models.create import find_ablation, find_recipe, recipes
 from smalti.recipe import Ablation, Recipe, Variant
 from smalti.settings import override, to_json
@@ -80,9 +80,8 @@ def run_ablation(ablation: Ablation, out: Path, trial: Trial, write: Callable[[s
     cells = _measured(ablation, out, trial)
     first = 0 if trial.over == "seed" else 1
     repeats = range(first, first + trial.repeats)
-    if trial.over == "fold":
-        _open_all(ablation, trial, repeats)
     left = [(row, repeat) for repeat in repeats for row in rows if (row.name, repeat) not in cells]
+    _open_data(ablation, trial, dict.fromkeys(repeat for _, repeat in left))
     jobs = [
         Job(
             name=f"[{number}/{len(left)}] {row.name}, {trial.over} {repeat}",
@@ -130,11 +129,12 @@ def _check_rows_differ(ablation: Ablation) -> None:
                              "row come on top of the first row's")  # fmt: skip
 
 
-def _open_all(ablation: Ablation, trial: Trial, folds: Iterable[int]) -> None:
-    """A set with fewer folds is better known before the first training than after the fifth."""
-    for fold in folds:
-        recipe = _recipe(ablation, ablation.rows[0], fold, trial)
-        open_splits(recipe)
+def _open_data(ablation: Ablation, trial: Trial, repeats: Iterable[int]) -> None:
+    """A fold or a split that is not there is better known before the first training than after the last."""
+    for repeat in repeats if trial.over == "fold" else list(repeats)[:1]:
+        recipe = _recipe(ablation, ablation.rows[0], repeat, trial)
+        for split in dict.fromkeys((recipe.data.validation, trial.split or recipe.data.validation)):
+            open_splits(override(recipe, {"data.validation": split}))
 
 
 def _chosen(ablation: Ablation, trial: Trial) -> list[Variant]:
@@ -182,7 +182,8 @@ def run_cell(job: Job, write: Callable[[str], None]) -> Cell | None:
     recipe, folder, split = job.recipe, job.folder, job.split
     resume = (folder / STATE).is_file()
     if not resume and (folder / RECIPE).is_file() and not (folder / HISTORY).is_file():  # stopped in its first epoch
-        shutil.rmtree(folder)
+        with claimed(folder):
+            shutil.rmtree(folder)
     found = session.train(recipe, out=folder, resume=resume, reporting=Reporting(write=write))
     if not found:
         return None

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -43,8 +44,8 @@ def side_by_side(
 ) -> Iterator[tuple[int, Done | None]]:
     """The same, in order of their end: `count` at a time, each with its share of the threads. `run` is of a module.
 
-    Ctrl-C reaches all of them, and what they have saved stays. After one that fails no other begins; those that have
-    begun are brought to their end first, so that nothing is lost.
+    Ctrl-C, or SIGINT, ends all of them, and what they have saved stays. After one that fails no other begins; those
+    that have begun are brought to their end first, so that nothing is lost.
 
     Raises:
         ValueError: If a process was killed.
@@ -64,13 +65,17 @@ def side_by_side(
                     number = running.pop(future)
                     try:
                         done = future.result()
-                    except (ValueError, OSError, ArithmeticError) as error:
+                    except BrokenProcessPool:
+                        raise
+                    except Exception as error:  # whatever a training may end with
                         write(f"{jobs[number].name}: failed; no other begins: {error}")
                         failed = failed or error
                         continue
                     write(f"{jobs[number].name}: {'interrupted' if done is None else 'done'}")
                     yield number, done
         except KeyboardInterrupt:
+            write("stopping: each training saves its state")
+            _interrupt_all()
             yield min(running.values(), default=0), None
         except BrokenProcessPool as error:
             raise ValueError("a training was ended from outside, perhaps for want of memory: try fewer --jobs; the "
@@ -79,8 +84,16 @@ def side_by_side(
         raise failed
 
 
+def _interrupt_all() -> None:
+    for process in multiprocessing.active_children():
+        if process.pid is not None:
+            os.kill(process.pid, signal.SIGINT)
+
+
 def _prepare(threads: int, start_method: str) -> None:
     torch.set_num_threads(threads)
+    if hasattr(os, "setpgrp"):  # Ctrl-C reaches the command alone, which passes it on: once for each training
+        os.setpgrp()
     # A spawned process would spawn its loaders' workers, too, each of which then imports torch for seconds.
     multiprocessing.set_start_method(start_method, force=True)
     Thread(target=_end_with_parent, daemon=True).start()

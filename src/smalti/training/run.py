@@ -19,7 +19,7 @@ from smalti.data.cache import CachedDataset
 from smalti.data.dataset import AtInputScale, CountIgnored, DataError, Dataset, WithMirrorImages, open_dataset
 from smalti.data.derive import WithDistances
 from smalti.data.statistics import pixel_counts
-from smalti.files import write_text
+from smalti.files import claimed, write_text
 from smalti.geometry.distances import Norm
 from smalti.hardware import best_device, uses_bfloat16
 from smalti.labels import LabelSet
@@ -62,7 +62,8 @@ def run(recipe: Recipe, out: Path, resume: bool = False, reporting: Reporting | 
     """Trains; answers whether the training came to its end (Ctrl-C ends it early and leaves a usable run).
 
     Raises:
-        ValueError: If the run folder exists (and `resume` is not set), or belongs to another recipe.
+        ValueError: If the run folder exists (and `resume` is not set), belongs to another recipe, or is trained in by
+            another process.
         OSError: If a checkpoint could not be written; the one before survives.
     """
     reporting = reporting or Reporting()
@@ -82,14 +83,15 @@ def run(recipe: Recipe, out: Path, resume: bool = False, reporting: Reporting | 
         train, validation = (WithDistances(part, norm) for part in (train, validation))
     if model.needs & {"distances", "instances"}:
         _check_objects(train, reporting.write)
-    write_text(out / RECIPE, json.dumps(to_json(recipe), indent=1) + "\n")
-    write_text(out / LABELS, train.labels.to_text())
-    _warn_of_size(recipe, train, reporting.write)
-    if recipe.data.validation == "test" and recipe.training.validate_every is not None:
-        reporting.write("note: the best weights are chosen by the test pictures, whose numbers then say too much: "
-                        "--set training.validate_every=none looks at them once, at the end")  # fmt: skip
-    task_data = DataModule(recipe, model, train, validation)
-    return _fit(model, task_data, out, reporting, resume=resume)
+    with claimed(out):
+        write_text(out / RECIPE, json.dumps(to_json(recipe), indent=1) + "\n")
+        write_text(out / LABELS, train.labels.to_text())
+        _warn_of_size(recipe, train, reporting.write)
+        if recipe.data.validation == "test" and recipe.training.validate_every is not None:
+            reporting.write("note: the best weights are chosen by the test pictures, whose numbers then say too much: "
+                            "--set training.validate_every=none looks at them once, at the end")  # fmt: skip
+        task_data = DataModule(recipe, model, train, validation)
+        return _fit(model, task_data, out, reporting, resume=resume)
 
 
 def open_splits(recipe: Recipe) -> tuple[Dataset, Dataset]:
