@@ -15,7 +15,7 @@ from smalti.data.dataset import Dataset, open_dataset, parse_data_argument
 from smalti.data.fit import fit_picture
 from smalti.evaluation.agreement import Agreement, compare, odd_sizes, verdict
 from smalti.evaluation.run import Progress, evaluate_checkpoint
-from smalti.export.forms import FORMS, Form, To, wanted
+from smalti.export.forms import FORMS, Form, OpenVinoForm, To, wanted
 from smalti.export.program import to_program
 from smalti.models.contract import SegmentationModel
 from smalti.predict.loading import Execution, exported_card, load
@@ -117,11 +117,13 @@ def export(
         told["metrics"] = {key: {"network": metrics[0][key], "file": metrics[1].get(key)} for key in keys}
         told["protocol"] = metrics[1]["protocol"]
     card = dataclasses.replace(card, export={**card.export, "agreement": told})
-    path = wish.out if agrees else wish.out.with_suffix(f".refused{wish.out.suffix}")
+    refused = wish.out.with_suffix(f".refused{wish.out.suffix}")
+    path = wish.out if agrees else refused
     form.write(path, card)
-    if agrees:
-        for part in wish.out.parent.glob(f"{wish.out.stem}.refused.*"):  # of an earlier try
-            part.unlink()
+    if agrees:  # what an earlier try left
+        refused.unlink(missing_ok=True)
+        if isinstance(form, OpenVinoForm):
+            refused.with_suffix(form.weights_ending).unlink(missing_ok=True)
     return Written(path=path, card=card, agrees=agrees, reason=reason)
 
 

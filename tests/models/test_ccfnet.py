@@ -300,6 +300,9 @@ def test_difficulty_is_the_probability_that_coarse_is_wrong(make):
     ({"fine_loss": -1.0}, "a number >= 0"),
     ({"width": 0}, "1 or more"),
     ({"refine_tile": 0}, "1 or more"),
+    ({"in_channels": 0}, "in_channels is a number of channels"),
+    ({"batch_norm": (0.1, -1.0)}, "eps above 0"),
+    ({"dropout": 1.0}, "leave nothing"),
 ])  # fmt: skip
 def test_settings_that_make_no_network(config, message):
     with pytest.raises(ValueError, match=message):

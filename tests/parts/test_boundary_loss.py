@@ -252,7 +252,8 @@ def test_the_mode_is_said_in_words():
 @pytest.mark.parametrize(
     ("field", "value"),
     [("kernel", "box"), ("size", 4), ("size", 1), ("size", 35.0), ("down", 2.5), ("sigma", 0.0), ("beta", -0.1),
-     ("down", 0), ("down_mode", "mean"), ("scale", "max"), ("weight_norm", "sum"), ("ignored_edges", "maybe")],
+     ("down", 0), ("down_mode", "mean"), ("scale", "max"), ("weight_norm", "sum"), ("ignored_edges", "maybe"),
+     ("sigma", "3"), ("beta", None), ("down", True), ("flip", "yes")],
 )  # fmt: skip
 @pytest.mark.usefixtures("unchecked")
 def test_bad_values_are_named(field, value):
@@ -273,10 +274,14 @@ def test_bad_labels_are_named():
 @pytest.mark.usefixtures("unchecked")
 def test_labels_and_masks_of_another_kind_are_named():
     weights = BoundaryWeights()
-    with pytest.raises(ValueError, match=r"whole numbers, got \(1, 4, 4\) of torch.float32"):
+    with pytest.raises(ValueError, match=r"whole numbers up to 255, got \(1, 4, 4\) of torch.float32"):
         weights(HALVES.float())
-    with pytest.raises(ValueError, match=r"whole numbers, got \(4, 4\) of"):
+    with pytest.raises(ValueError, match=r"whole numbers up to 255, got \(4, 4\) of"):
         weights(HALVES[0])
+    with pytest.raises(ValueError, match=r"got \(0, 4, 4\) of"):
+        weights(HALVES[:0])
+    with pytest.raises(ValueError, match=r"of torch.int8"):
+        weights(HALVES.to(torch.int8))
     with pytest.raises(ValueError, match=r"as large as the labels \(1, 4, 4\), got \(1, 4, 5\)"):
         weights(HALVES, torch.zeros(1, 4, 5, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"True and False.* got \(1, 4, 4\) of torch.int64"):

@@ -107,3 +107,11 @@ def test_dilated_encoders_answer_as_before():
     x = torch.randn(1, 3, 61, 75)
     for a, b in zip(plain(x), fast(x), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_second_gradients_are_refused_by_name():
+    conv = DepthwiseConv2d.taking_over(nn.Conv2d(4, 4, 5, padding=2, groups=4), False)
+    x = torch.randn(1, 4, 9, 9, requires_grad=True)
+    (slope,) = torch.autograd.grad(conv(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()

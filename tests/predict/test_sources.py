@@ -247,6 +247,14 @@ def test_options_of_videos_are_checked_for_all_sources(words, run, tmp_path, mon
     assert not out.exists()
 
 
+@pytest.mark.parametrize("device", ["cuda:77", "toaster"])
+def test_devices_that_are_not_there(device, run, tmp_path, monkeypatch, capsys):
+    Image.new("RGB", (90, 60)).save(tmp_path / "photo.png")
+    words = ["predict", tmp_path / "photo.png", "--model", run, "--out", tmp_path / "out", "--device", device]
+    assert command(monkeypatch, *words) == 1
+    assert f"error: device {device}: " in capsys.readouterr().err
+
+
 def test_scales_that_change_nothing_are_refused(network, pixels):
     predictor = Predictor(network, InputPolicy(size=(64, 64)))
     predictor.views = Views(scales=(1.0, 2.0))

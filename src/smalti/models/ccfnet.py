@@ -30,7 +30,7 @@ from smalti.models.contract import (
     to_original,
 )
 from smalti.parts.context.pyramid_pooling import PyramidPooling
-from smalti.parts.convolution import conv_norm_relu
+from smalti.parts.convolution import check_batch_norm, check_channels, conv_norm_relu
 from smalti.parts.decoders.feature_pyramid import FeaturePyramid
 from smalti.parts.encoders.timm_encoder import TimmEncoder
 from smalti.parts.gate import attention_loss, chosen_tiles, coarse_is_right, mix
@@ -90,20 +90,19 @@ class Config:
         for name in ("coarse_loss", "attention_loss", "fine_loss"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a number >= 0, got {getattr(self, name)}")
-        for name in ("width", "refine_tile"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
-
-
-def _check_together(config: Config) -> None:
-    """Not in `Config` itself, whose fields may be changed one after the other."""
-    if config.features == "dilated" and config.output_stride == 4:
-        raise ValueError('output_stride=4 needs features="pyramid": encoders begin with stride 4')
-    if config.refine_budget is not None and config.refine_below is not None:
-        raise ValueError("give refine_budget or refine_below, not both: each says which tiles are refined")
-    sparse = config.refine_budget is not None or config.refine_below is not None
-    if sparse and config.gate != "attention":
-        raise ValueError(f'refining in part needs gate="attention", this is gate="{config.gate}"')
+        if self.dropout == 1:
+            raise ValueError("dropout=1 would leave nothing of the features")
+        if self.refine_tile < 1:
+            raise ValueError(f"refine_tile must be 1 or more, got {self.refine_tile}")
+        check_channels(self, "in_channels", "width")
+        check_batch_norm(self.batch_norm)
+        if self.features == "dilated" and self.output_stride == 4:
+            raise ValueError('output_stride=4 needs features="pyramid": encoders begin with stride 4')
+        if self.refine_budget is not None and self.refine_below is not None:
+            raise ValueError("give refine_budget or refine_below, not both: each says which tiles are refined")
+        sparse = self.refine_budget is not None or self.refine_below is not None
+        if sparse and self.gate != "attention":
+            raise ValueError(f'refining in part needs gate="attention", this is gate="{self.gate}"')
 
 
 class CCFNet(SegmentationModel):
@@ -125,7 +124,6 @@ class CCFNet(SegmentationModel):
             ValueError: For an encoder that does not exist or cannot do what the config asks, or a config that
                 contradicts itself.
         """
-        _check_together(config)
         dilated = config.features == "dilated"
         encoder = TimmEncoder(
             config.encoder,

@@ -22,7 +22,7 @@ from smalti.labels import LabelSet
 from smalti.models.contract import SegmentationModel, decode_semantic, resize, semantic_needs, semantic_term
 from smalti.parts.context.aspp import AtrousSpatialPyramid
 from smalti.parts.context.pyramid_atrous import PyramidAtrousConvolution
-from smalti.parts.convolution import conv_norm_relu, convolve_concatenation
+from smalti.parts.convolution import check_batch_norm, check_channels, conv_norm_relu, convolve_concatenation
 from smalti.parts.encoders.timm_encoder import TimmEncoder
 from smalti.parts.losses import BoundaryWeights, SemanticLoss
 from smalti.recipe import Ablation, AugmentationRecipe, DataRecipe, InputPolicy, Recipe, TrainingRecipe, Variant
@@ -58,19 +58,14 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raises ValueError for numbers that make no network."""
-        for name in ("in_channels", "width", "project"):
-            value = getattr(self, name)
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"{name} is a number of channels, 1 or more, got {value}")
+        check_channels(self, "in_channels", "width", "project")
+        check_batch_norm(self.batch_norm)
         unused = (
             [] if self.context != "none" else [name for name in ("rates", "merge") if getattr(self, name) is not None]
         )
         unused += [] if self.context == "pac" or self.norm == "per_rate" else ["norm"]
         if unused:
             raise ValueError(f"{unused[0]} means nothing with context={self.context}: leave it out")
-        momentum, eps = self.batch_norm
-        if not (0 < momentum <= 1 and eps > 0):
-            raise ValueError(f"batch_norm is (momentum in (0, 1], eps above 0), got {self.batch_norm}")
 
 
 class PacDeeplab(SegmentationModel):

@@ -1,6 +1,7 @@
 """Convolutions with what usually follows them, and 1x1 convolutions of a concatenation that is never built."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -101,6 +102,22 @@ def check_rates(rates: Sequence[int], name: str = "rates") -> tuple[int, ...]:
     Raises:
         ValueError: If not; calls them `name`.
     """
-    if not rates or not all(isinstance(rate, int) and rate >= 1 for rate in rates):
-        raise ValueError(f"{name} must be positive whole numbers, at least one, got {tuple(rates)}")
+    whole = isinstance(rates, Sequence) and all(type(rate) is int and rate >= 1 for rate in rates)
+    if not (whole and rates):
+        raise ValueError(f"{name} must be positive whole numbers, at least one, got {rates}")
     return tuple(rates)
+
+
+def check_channels(config: Any, *names: str) -> None:
+    """Raises ValueError if one of these fields of a network's config is below 1; None is none of its business."""
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{name} is a number of channels, 1 or more, got {value}")
+
+
+def check_batch_norm(batch_norm: tuple[float, float]) -> None:
+    """Raises ValueError for a momentum or an eps that no normalisation can have."""
+    momentum, eps = batch_norm
+    if not (0 < momentum <= 1 and eps > 0):
+        raise ValueError(f"batch_norm is (momentum in (0, 1], eps above 0), got {batch_norm}")

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from smalti.parts.same_padding import pad_same, pads_same
 
@@ -33,10 +34,10 @@ class _FastBackward(torch.autograd.Function):
     """Depthwise convolution whose gradients are put together from the few kernels that oneDNN has in bfloat16.
 
     Fast are the forward pass of any depthwise convolution and the weights' gradient of 3x3 ones without dilation;
-    other gradients take up to fifty times as long in bfloat16, and several times as long in float32. So the gradient
-    of the input is a forward pass with the filter turned around, between zeros for a stride; and that of the weights is
-    taken in blocks of 3x3 taps, for a dilation on pictures cut into their phases. Both are exact but for rounding.
-    benchmarks/depthwise.py measures them.
+    other gradients take up to twenty times as long in bfloat16, and some up to three times as long in float32. So the
+    gradient of the input is a forward pass with the filter turned around, between zeros for a stride; and that of the
+    weights is taken in blocks of 3x3 taps, for a dilation on pictures cut into their phases. Both are exact but for
+    rounding. benchmarks/depthwise.py measures them.
     """
 
     @staticmethod
@@ -46,6 +47,7 @@ class _FastBackward(torch.autograd.Function):
         return F.conv2d(x, weight, None, *geometry, x.shape[1])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         gradient = gradients[0].contiguous(memory_format=torch.channels_last)

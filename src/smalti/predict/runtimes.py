@@ -41,9 +41,12 @@ class TorchRuntime(Runtime):
     def __init__(
         self, model: SegmentationModel, precision: Precision = "auto", device: torch.device | str | None = None
     ) -> None:
-        """`device` None = the accelerator if there is one."""
-        self.device = best_device() if device is None else torch.device(device)
-        self.model: SegmentationModel = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        """`device` None = the accelerator if there is one. Raises ValueError for a device that is not there."""
+        try:
+            self.device = best_device() if device is None else torch.device(device)
+            self.model: SegmentationModel = model.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        except (RuntimeError, AssertionError) as error:  # torch's, for unknown and for missing devices
+            raise ValueError(f"device {device}: {_first_line(error)}") from error
         self._precision: Precision = precision
         self.precision = "bfloat16" if uses_bfloat16(precision, self.device) else "float32"
         self.name = f"torch ({self.device.type})"

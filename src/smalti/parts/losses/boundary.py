@@ -18,6 +18,8 @@ from torch import Tensor
 from smalti.parts.losses.classification import cross_entropy
 from smalti.parts.losses.scored import IGNORED
 
+WHOLE = (torch.uint8, torch.int16, torch.int32, torch.int64)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryWeights:
@@ -50,14 +52,15 @@ class BoundaryWeights:
         """Raises ValueError for values that make no kernel or no weights."""
         for name, fits, range_ in (
             ("kernel", self.kernel in ("gaussian", "linear"), '"gaussian" or "linear"'),
-            ("size", isinstance(self.size, int) and self.size % 2 == 1 < self.size, "an odd number, 3 or more"),
-            ("sigma", 0 < self.sigma < math.inf, "a number above 0"),
-            ("beta", 0 <= self.beta < math.inf, "a number >= 0"),
-            ("down", isinstance(self.down, int) and self.down >= 1, "a whole number, 1 or more"),
+            ("size", type(self.size) is int and self.size % 2 == 1 < self.size, "an odd number, 3 or more"),
+            ("sigma", _is_number(self.sigma) and 0 < self.sigma < math.inf, "a number above 0"),
+            ("beta", _is_number(self.beta) and 0 <= self.beta < math.inf, "a number >= 0"),
+            ("down", type(self.down) is int and self.down >= 1, "a whole number, 1 or more"),
             ("down_mode", self.down_mode in ("area", "bilinear", "antialias"), '"area", "bilinear" or "antialias"'),
             ("scale", self.scale in ("map_max", "none", "kernel_sum"), '"map_max", "none" or "kernel_sum"'),
             ("weight_norm", self.weight_norm in (None, "mean"), 'None or "mean"'),
             ("ignored_edges", self.ignored_edges in ("keep", "drop"), '"keep" or "drop"'),
+            ("flip", isinstance(self.flip, bool), "True or False"),
         ):
             if not fits:
                 raise ValueError(f"boundary weights: {name} must be {range_}, got {getattr(self, name)!r}")
@@ -81,13 +84,15 @@ class BoundaryWeights:
         """E_G: `beta` inside, more near borders; float32. Borders of what `pad_mask` marks (no picture there) are none.
 
         A picture without borders gets `beta` everywhere. With `scale="map_max"` the weights lie in [beta, 1 + beta].
-        Class ids lie below 255, whatever `ignored` is.
+        Class ids lie from 0 to 254, whatever `ignored` is.
 
         Raises:
             ValueError: If labels are no whole numbers of three axes, or `pad_mask` is no mask of their size.
         """
-        if labels.ndim != 3 or labels.is_floating_point() or labels.dtype == torch.bool:
-            raise ValueError(f"labels must be batch x height x width of whole numbers, got {_described(labels)}")
+        if labels.ndim != 3 or not labels.numel() or labels.dtype not in WHOLE:
+            raise ValueError(
+                f"labels must be batch x height x width of whole numbers up to 255, got {_described(labels)}"
+            )
         if pad_mask is not None and (pad_mask.shape != labels.shape or pad_mask.dtype != torch.bool):
             raise ValueError(
                 f"pad_mask must be of True and False, as large as the labels {tuple(labels.shape)}, "
@@ -216,6 +221,10 @@ def border_counts(
     if pad_mask is not None:
         no_border |= pad_mask | _neighbour(pad_mask, 2, flip) | _neighbour(pad_mask, 1, flip)
     return counts.masked_fill_(no_border, 0)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _described(tensor: Tensor) -> str:
