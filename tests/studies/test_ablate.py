@@ -87,6 +87,11 @@ def test_the_rows_that_are_wanted_must_exist(ablation, tmp_path):
         run_ablation(ablation, tmp_path, Trial(only=("nothing",)), lambda _: None)
 
 
+def test_variants_belong_to_recipes():
+    with pytest.raises(ValueError, match="pac_deeplab.bal has rows of its own: .* such as pac_deeplab.camvid_half"):
+        choose_ablation("pac_deeplab.bal", None, [{"training.clip": 1.0}])
+
+
 def test_any_recipe_and_any_changes():
     ablation = choose_ablation("sis_cnn.quick", None, [{"training.ema": "none"}, {"a": "1", "b": "2"}])
     assert [row.name for row in ablation.rows] == ["as it is", "training.ema=none", "a=1 b=2"]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from smalti import session
 from smalti.files import claimed, write_text
-from smalti.models.create import find_ablation, find_recipe, recipes
+from smalti.models.create import ablations, find_ablation, find_recipe, recipes
 from smalti.recipe import Ablation, Recipe, Variant
 from smalti.settings import override, to_json
 from smalti.studies.ablation_table import Cell, write_tables
@@ -56,6 +56,9 @@ def choose_ablation(name: str, recipe: str | None, variants: list[dict[str, Any]
     Raises:
         ValueError: If there is none of that name; names the nearest.
     """
+    if variants and name in ablations():
+        own = find_ablation(name).recipe.name
+        raise ValueError(f"{name} has rows of its own: --variant belongs to a recipe, such as {own}")
     if variants or name in recipes():
         if recipe is not None:
             raise ValueError("a recipe is named first already: leave --recipe away")
