@@ -100,6 +100,7 @@ def test_a_signal_to_the_command_reaches_all(jobs, tmp_path):
 
 
 def run_both(jobs):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what begins in a shell's background ignores it
     list(side_by_side(work, jobs, 2, lambda _: None))
 
 
