@@ -2,6 +2,7 @@
 
     python benchmarks/runtimes.py --rounds 5 [--only hourglass]          the table of docs/predict.md, random weights
     python benchmarks/runtimes.py --rounds 9 --default 360x480 512x1024  the network of the package, by picture size
+    … --int8 street.xml                                                  and its file of 8-bit numbers beside it
 
 One process, the runtimes in turns, medians; batch 1, seconds of the clock. `--precision auto` is what `smalti predict`
 would use on this machine (bfloat16 in OpenVINO and torch where the CPU has it); without it all compute in float32.
@@ -26,7 +27,14 @@ from smalti.export.program import to_program
 from smalti.labels import LabelSet
 from smalti.models.create import build, find_recipe, model_class
 from smalti.predict.loading import exported_card
-from smalti.predict.runtimes import OnnxRuntime, OpenVinoRuntime, ProgramRuntime, Runtime, TorchRuntime
+from smalti.predict.runtimes import (
+    OnnxRuntime,
+    OpenVinoRuntime,
+    ProgramRuntime,
+    Runtime,
+    TorchRuntime,
+    read_exported_card,
+)
 
 ROWS = (
     "sis_cnn.camvid", "sis_cnn.paper_vgg16_unet", "sis_cnn.paper_resnet50_pspnet", "pac_deeplab.camvid",
@@ -97,7 +105,7 @@ def agreement(wanted: Outputs, got: Outputs):
     return worst, equal
 
 
-def row(name, rounds, precision, sizes=(SIZE,)):
+def row(name, rounds, precision, sizes=(SIZE,), int8=None):
     if name == "default":
         model, card = checkpoint.load(Path("default"))
     else:
@@ -105,6 +113,8 @@ def row(name, rounds, precision, sizes=(SIZE,)):
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
         found = dict(written(model, card, folder, precision))
+        if int8 is not None:
+            found["OpenVINO, 8 bits"] = OpenVinoRuntime(int8, read_exported_card(int8), precision)
         used_by = ", ".join(f"{k} {v.precision}" for k, v in found.items() if isinstance(v, Runtime))
         print(f"# {name}: written in {time.perf_counter() - begin:.0f} s; {used_by}", flush=True)
         for size in sizes:
@@ -118,9 +128,9 @@ def row(name, rounds, precision, sizes=(SIZE,)):
             seconds |= timed({"torch": runtimes["torch"]}, images, rounds)
             wanted = Eager(model)(images)
             cells = [f"{seconds['torch eager']:.3f}", f"{seconds['torch eager'] / seconds['torch']:.2f}"]
-            for kind in RUNTIMES:
+            for kind, there in found.items():
                 if kind not in runtimes:
-                    cells.append(str(found[kind]))
+                    cells.append(str(there))
                     continue
                 worst, equal = agreement(wanted, runtimes[kind](images))
                 share = "" if equal is None else f", {100 * equal:.2f} %"
@@ -134,16 +144,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="")
+    parser.add_argument("--int8", type=Path)
     parser.add_argument("--precision", choices=("auto", "float32"), default="float32")
     parser.add_argument("--default", nargs="+", metavar="HEIGHTxWIDTH")
     wanted = parser.parse_args()
     print(f"smalti {smalti.__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     columns = ["network", "millions of weights", "picture", "torch eager, s", "our torch, times as fast"]
-    columns += [f"{name}, times as fast (largest difference, equal labels)" for name in RUNTIMES]
+    names = [*RUNTIMES, *(["OpenVINO, 8 bits"] if wanted.int8 else [])]
+    columns += [f"{name}, times as fast (largest difference, equal labels)" for name in names]
     print(f"| {' | '.join(columns)} |")
-    print("|---" * (5 + len(RUNTIMES)) + "|")
+    print("|---" * len(columns) + "|")
     if wanted.default:
-        row("default", wanted.rounds, wanted.precision, [tuple(map(int, size.split("x"))) for size in wanted.default])
+        row(
+            "default",
+            wanted.rounds,
+            wanted.precision,
+            [tuple(map(int, size.split("x"))) for size in wanted.default],
+            wanted.int8,
+        )
         return
     for name in ROWS:
         if wanted.only in name:
