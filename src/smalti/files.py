@@ -51,9 +51,13 @@ def claimed(folder: Path) -> Iterator[None]:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder} is in use: another process trains there; wait for it, or choose another "
+                             "folder") from None  # fmt: skip
+        except OSError:  # a file system without locks: nothing is claimed there
+            pass
         yield
-    except BlockingIOError:
-        raise ValueError(f"{folder} is in use: another process trains there") from None
     finally:
         os.close(handle)
