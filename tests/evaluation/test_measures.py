@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.tv_tensors import Image, Mask
 
-from smalti.containers import Predictions, Sample
+from smalti.containers import ClassScores, Predictions, Sample
 from smalti.draw.heat import heat_map, with_scale
 from smalti.evaluation.errors import PictureScore, doubt_correlation, most_doubtful
 from smalti.evaluation.measures import Measures
@@ -27,12 +27,16 @@ def bytes_(*values):
     return torch.tensor([values], dtype=torch.uint8)
 
 
+def confidence_of(*values):
+    return ClassScores.of(torch.tensor([[values]]))
+
+
 def test_each_number_is_of_its_own_errors():
     """The final answer is wrong at pixel 0, coarse at pixel 3; the difficulty knows of the latter only."""
     measures = Measures(LABELS)
     measures.update(Predictions(
         labels=LABELS, semantic=bytes_(1, 0, 1, 1, 0), coarse=bytes_(0, 0, 1, 0, 0), fine=bytes_(1, 0, 1, 1, 0),
-        confidence=torch.tensor([[0.5, 0.9, 0.9, 0.9, 0.1]]), difficulty=torch.tensor([[0.1, 0.2, 0.2, 0.9, 0.5]]),
+        scores=confidence_of(0.5, 0.9, 0.9, 0.9, 0.1), difficulty=torch.tensor([[0.1, 0.2, 0.2, 0.9, 0.5]]),
     ), SAMPLE)  # fmt: skip
     found = measures.metrics()
     assert found["difficulty.auc"] == 1
@@ -46,8 +50,8 @@ def test_each_number_is_of_its_own_errors():
 
 def test_without_a_gate_doubt_is_a_lack_of_confidence():
     measures = Measures(LABELS)
-    confidence = torch.tensor([[0.5, 0.9, 0.9, 0.9, 0.8]])
-    measures.update(Predictions(labels=LABELS, semantic=bytes_(0, 0, 1, 1, 0), confidence=confidence), SAMPLE)
+    scores = confidence_of(0.5, 0.9, 0.9, 0.9, 0.8)
+    measures.update(Predictions(labels=LABELS, semantic=bytes_(0, 0, 1, 1, 0), scores=scores), SAMPLE)
     found = measures.metrics()
     assert "difficulty.auc" not in found
     assert found["confidence.auc"] is None  # nothing is wrong

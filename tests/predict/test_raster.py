@@ -11,7 +11,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.transform import Affine
 
-from smalti.containers import Predictions
+from smalti.containers import ClassScores, Predictions
 from smalti.data.pictures import read_picture
 from smalti.labels import LabelSet
 from smalti.predict import geotiff, raster
@@ -29,10 +29,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreference
 
 def by_colour(picture):
     """The class is the strongest colour."""
-    probabilities = (picture.float() / 16).softmax(0)
-    confidence, semantic = probabilities.max(0)
-    return Predictions(labels=LABELS, semantic=semantic.to(torch.uint8), confidence=confidence,
-                       probabilities=probabilities)  # fmt: skip
+    scores = ClassScores(picture.float() / 16)
+    return Predictions(labels=LABELS, semantic=scores.most_probable(), scores=scores)
 
 
 def noise(*shape, most=256, dtype=np.uint8):

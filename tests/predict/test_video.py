@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from smalti.containers import Predictions
+from smalti.containers import ClassScores, Predictions
 from smalti.labels import LabelSet
 from smalti.predict import video_reading
 from smalti.predict.ahead import ahead
@@ -199,7 +199,8 @@ def flickering(size, frames):
     sky, road = torch.tensor([0.1, 0.9]), torch.tensor([0.6, 0.4])
     for k in range(frames):
         probabilities = (road if k % 3 == 2 else sky)[:, None, None].expand(2, *size)
-        yield Predictions(labels=LABELS, semantic=probabilities.argmax(0).to(torch.uint8), probabilities=probabilities)
+        scores = ClassScores.of(probabilities)
+        yield Predictions(labels=LABELS, semantic=scores.most_probable(), scores=scores)
 
 
 def labels_seen(tmp_path, pictures, **options):
@@ -225,7 +226,7 @@ def test_the_average_is_that_of_its_formula():
     maps = torch.rand(5, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     smoothing, mean = Smoothing(0.7), maps[0].numpy()
     for k, probabilities in enumerate(maps):
-        answer = smoothing(Predictions(labels=LABELS, probabilities=probabilities), k == 0)
+        answer = smoothing(Predictions(labels=LABELS, scores=ClassScores.of(probabilities)), k == 0)
         mean = 0.7 * mean + 0.3 * probabilities.numpy() if k else mean
         assert np.allclose(answer.probabilities, mean, atol=1e-6)
         assert np.array_equal(answer.semantic, mean.argmax(0))

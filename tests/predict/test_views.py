@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from smalti.containers import Instances, Predictions
+from smalti.containers import ClassScores, Instances, Predictions
 from smalti.labels import LabelSet
 from smalti.predict.views import Views, predict_views
 
@@ -13,16 +13,15 @@ LABELS = LabelSet.of(3)
 def by_colour(picture):
     """Each pixel's class probabilities are its colours' shares; nothing but the pixel itself counts."""
     colours = picture.float() + 1
-    probabilities = colours / colours.sum(0)
-    confidence, semantic = probabilities.max(0)
+    scores = ClassScores.of(colours / colours.sum(0))
+    semantic = scores.most_probable()
     box = torch.tensor([[0.0, 0.0, picture.shape[2], picture.shape[1]]])
     return Predictions(
         labels=LABELS,
-        semantic=semantic.to(torch.uint8),
-        confidence=confidence,
-        probabilities=probabilities,
+        semantic=semantic,
+        scores=scores,
         edges=picture[0].float() / 255,
-        coarse=semantic.to(torch.uint8),
+        coarse=semantic,
         instances=Instances(boxes=box, labels=torch.tensor([1])),
     )
 
@@ -31,11 +30,8 @@ def by_column(picture):
     """Knows where it looks: the probability of class 0 falls from left to right."""
     height, width = picture.shape[1:]
     first = torch.linspace(1, 0, width).expand(height, width)
-    probabilities = torch.stack([first, 1 - first, torch.zeros(height, width)])
-    confidence, semantic = probabilities.max(0)
-    return Predictions(
-        labels=LABELS, semantic=semantic.to(torch.uint8), confidence=confidence, probabilities=probabilities
-    )
+    scores = ClassScores.of(torch.stack([first, 1 - first, torch.zeros(height, width)]))
+    return Predictions(labels=LABELS, semantic=scores.most_probable(), scores=scores)
 
 
 @pytest.fixture

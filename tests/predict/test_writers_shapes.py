@@ -11,7 +11,7 @@ import zarr
 from PIL import Image
 from rasterio.features import rasterize
 
-from smalti.containers import Instances, Predictions
+from smalti.containers import ClassScores, Instances, Predictions
 from smalti.data.sets.coco import Coco
 from smalti.labels import LabelSet
 from smalti.predict.writers import ENDINGS, WRITERS, NoSuchAnswerError, kinds_of
@@ -33,8 +33,7 @@ def answer():
     return Predictions(
         labels=LABELS,
         semantic=torch.from_numpy(semantic),
-        confidence=torch.full(SIZE, 0.5),
-        probabilities=probabilities,
+        scores=ClassScores.of(probabilities),
         instances=Instances.from_ids(ids, [1, 1], [0.9, 0.25]),
     )
 
@@ -75,8 +74,8 @@ def test_panoptic_files_are_read_as_cocos(answer, tmp_path):
     out = tmp_path / "out"
     names = ["000000000009", "12"]
     assert write("panoptic", [answer, answer], out, names) == [
-        "000000000009_panoptic.png", "000000000009_panoptic_overlay.png",
-        "12_panoptic.png", "12_panoptic_overlay.png", "panoptic.json",
+        "000000000009_panoptic.png", "000000000009_panoptic_overlay.jpg",
+        "12_panoptic.png", "12_panoptic_overlay.jpg", "panoptic.json",
     ]  # fmt: skip
     root = tmp_path / "coco"
     maps = root / "annotations" / "panoptic_train2017"
@@ -132,7 +131,8 @@ def test_polygons_filled_again_are_the_answer(answer, tmp_path, objects):
         assert feature["properties"]["area"] == rasterize([feature["geometry"]], out_shape=SIZE).sum()
     said = [(f["properties"]["class"], f["properties"]["object"], f["properties"]["score"]) for f in features]
     if objects:
-        assert said == [("road", None, 0.5), ("car", 1, 0.9), ("car", 2, 0.25), ("sky", None, 0.5)]
+        road, sky = (pytest.approx(float(answer.confidence[answer.semantic == k].mean()), abs=1e-5) for k in (0, 2))
+        assert said == [("road", None, road), ("car", 1, 0.9), ("car", 2, 0.25), ("sky", None, sky)]
     else:
         assert said == [("road", None, None), ("car", None, None), ("sky", None, None)]
 

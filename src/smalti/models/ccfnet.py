@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt, UInt8
 from torch import Tensor, nn
 
-from smalti.containers import Frame, Outputs, Predictions, Targets
+from smalti.containers import ClassScores, Frame, Outputs, Predictions, Targets
 from smalti.labels import LabelSet
 from smalti.models.contract import (
     SegmentationModel,
@@ -251,7 +251,7 @@ class CCFNet(SegmentationModel):
 
 
 def _classes(logits: Float[Tensor, "classes _ _"], frame: Frame) -> UInt8[Tensor, "height width"]:
-    return to_original(logits, frame).argmax(0).to(torch.uint8)
+    return ClassScores(to_original(logits, frame)).most_probable()
 
 
 class FineBranch(nn.Module):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from smalti.containers import Size
+from smalti.containers import ClassScores, Size
 from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.overlay import overlay
 from smalti.files import replacing
@@ -64,7 +64,7 @@ def _labels(predict: Predict, raster: Raster, tile: Tile, blend: Blend, classes:
         maps = tile.touched.inside(tile.window).of(probabilities).to("cpu", torch.float32, copy=True)
     else:
         maps = torch.zeros(classes, tile.touched.height, tile.touched.width)
-    labels = blend.add(tile, maps).argmax(0).to(torch.uint8)
+    labels = ClassScores.of(blend.add(tile, maps)).most_probable()
     if valid is not None:
         labels[~tile.finished.inside(tile.window).of(valid)] = IGNORED
     return labels.numpy()

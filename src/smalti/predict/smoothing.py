@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from smalti.containers import Predictions
+from smalti.containers import ClassScores, Predictions
 from smalti.predict.writers import NoSuchAnswerError
 
 CUT = 30.0
@@ -50,8 +49,8 @@ class Smoothing:
             raise NoSuchAnswerError("smoothing averages the probabilities of classes, and this network answers none: "
                                     "leave smoothing out")  # fmt: skip
         if self._mean is None or begins:
-            self._mean = answer.probabilities.clone()
+            self._mean = answer.probabilities
         else:
-            self._mean.lerp_(answer.probabilities, 1 - self.weight)
-        confidence, semantic = self._mean.max(0)
-        return replace(answer, semantic=semantic.to(torch.uint8), confidence=confidence, probabilities=self._mean)
+            self._mean = self._mean.lerp(answer.probabilities, 1 - self.weight)
+        scores = ClassScores.of(self._mean)
+        return replace(answer, semantic=scores.most_probable(), scores=scores)

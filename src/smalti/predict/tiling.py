@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from smalti.containers import Predictions, Size
+from smalti.containers import ClassScores, Predictions, Size
 from smalti.labels import LabelSet
 from smalti.predict.stitching import TileObjects, stitch
 from smalti.predict.views import AVERAGED, Predict
@@ -175,15 +175,14 @@ class _Mosaic:
 
     def add(self, tile: Tile, answer: Predictions) -> None:
         self.label_set = answer.labels
-        names = (*AVERAGED, "confidence") if answer.probabilities is None else AVERAGED
-        maps = {name: _at_least_3d(value) for name in names if (value := getattr(answer, name)) is not None}
+        maps = {name: _at_least_3d(value) for name in AVERAGED if (value := getattr(answer, name)) is not None}
         if maps:
             parts = tile.touched.inside(tile.window)
             finished = self.blend.add(tile, torch.cat([parts.of(value).float().cpu() for value in maps.values()]))
             counts = [len(value) for value in maps.values()]
             for name, part in zip(maps, torch.split(finished, counts), strict=True):
                 self._whole(self.maps, name, part)[(..., *tile.finished.slices)] = part
-        for name in ("coarse", "fine", *(("semantic",) if answer.probabilities is None else ())):
+        for name in ("coarse", "fine", *(("semantic",) if answer.scores is None else ())):
             value = getattr(answer, name)
             if value is not None:
                 part = tile.own.inside(tile.window).of(value).cpu()
@@ -198,11 +197,11 @@ class _Mosaic:
 
     def answer(self) -> Predictions:
         assert self.label_set is not None
-        maps: dict[str, Any] = {k: v if k == "probabilities" else v[0] for k, v in self.maps.items()}
+        maps: dict[str, Any] = {k: v[0] for k, v in self.maps.items() if k != "probabilities"}
         maps |= self.labels
-        if "probabilities" in maps:
-            maps["confidence"], semantic = maps["probabilities"].max(0)
-            maps["semantic"] = semantic.to(torch.uint8)
+        if "probabilities" in self.maps:
+            scores = ClassScores.of(self.maps["probabilities"])
+            maps |= {"semantic": scores.most_probable(), "scores": scores}
         objects = stitch(self.objects, self.size) if self.objects else None
         return Predictions(labels=self.label_set, instances=objects, **maps)
 

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from smalti.containers import Predictions, Size
+from smalti.containers import ClassScores, Predictions, Size
 from smalti.data.augment import resize_picture
 from smalti.models.contract import resize
 
@@ -105,6 +104,6 @@ def _back(maps: Float[Tensor, "*maps _ _"], view: _View, size: Size) -> Float[Te
 
 def _with_means(answer: Predictions, means: dict[str, Tensor]) -> Predictions:
     if "probabilities" in means:
-        means["confidence"], semantic = means["probabilities"].max(0)
-        means["semantic"] = semantic.to(torch.uint8)
+        scores = ClassScores.of(means.pop("probabilities"))
+        answer = replace(answer, semantic=scores.most_probable(), scores=scores)
     return replace(answer, **means)  # type: ignore[arg-type]
