@@ -91,7 +91,7 @@ def test_evaluate_and_predict(trained, tmp_path):
     assert "1 of 2 segmented" in result.output
     with Image.open(tmp_path / "a" / "photo.png") as mask:
         assert mask.size == (70, 50)
-    assert (tmp_path / "a" / "photo_overlay.png").is_file()
+    assert (tmp_path / "a" / "photo_overlay.jpg").is_file()
 
 
 def test_evaluated_otherwise_than_trained(trained):

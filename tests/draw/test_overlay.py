@@ -46,10 +46,21 @@ def test_overlays_are_mixed_as_in_floats(opacity):
         assert np.abs(drawn - wanted).max() <= 1 + 1e-5
 
 
-def test_drawings_are_saved_as_they_are(tmp_path):
-    drawing = np.random.default_rng(0).integers(0, 256, (31, 17, 3), dtype=np.uint8)
-    save_drawing(drawing, tmp_path / "d.png")
-    assert np.array_equal(np.array(Image.open(tmp_path / "d.png")), drawing)
+def test_drawings_are_saved_with_their_colours(tmp_path):
+    """Also where colours meet: text and thin lines stay sharp."""
+    drawing = np.full((32, 48, 3), (250, 240, 20), np.uint8)
+    drawing[:, 9:10] = (200, 30, 40)
+    save_drawing(drawing, tmp_path / "d.jpg")
+    found = np.array(Image.open(tmp_path / "d.jpg")).astype(int)
+    assert np.abs(found - drawing).max() <= 25
+
+
+@pytest.mark.parametrize("size", [(3, 70_000), (140_000, 1)])
+def test_drawings_too_long_for_their_format_are_made_smaller(size, tmp_path):
+    save_drawing(np.zeros((*size, 3), np.uint8), tmp_path / "d.jpg")
+    with Image.open(tmp_path / "d.jpg") as image:
+        assert max(image.size) == 65_500
+        assert min(image.size) >= 1
 
 
 def test_errors_are_red_and_uncounted_pixels_black(halves):

@@ -108,7 +108,7 @@ def test_one_bad_file_never_stops_the_rest(predictor, picture, tmp_path, monkeyp
     assert len(failed) == 2
     assert all("broken.jpg" in f or "empty.png" in f for f in failed)
     names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {"in_a.png", "in_a_overlay.png", "deep_a.png", "deep_a_overlay.png", "predictions.jsonl"}
+    assert names == {"in_a.png", "in_a_overlay.jpg", "deep_a.png", "deep_a_overlay.jpg", "predictions.jsonl"}
     mask = np.array(Image.open(tmp_path / "out" / "in_a.png"))
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
@@ -138,13 +138,13 @@ def test_answers_are_not_segmented_again(predictor, tmp_path, monkeypatch):
     monkeypatch.setattr("smalti.predict.folder._identity", str)
     out = tmp_path / "in" / "answers"
     out.parent.mkdir()
-    for name in ("a.png", "a_overlay.png", "._a.png"):
+    for name in ("a.png", "a_overlay.jpg", "._a.png"):
         Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(out.parent / name)
     for _ in range(2):
         files = find_files([out.parent], out)
-        assert [f.name for f in files] == ["a.png", "a_overlay.png"]
+        assert [f.name for f in files] == ["a.png", "a_overlay.jpg"]
         assert predict_files(tmp_path, files, out, "both") == []
-    assert len(list(out.glob("*.png"))) == 4  # neither overlay took the place of the other's mask
+    assert len([p for p in out.iterdir() if p.suffix in (".png", ".jpg")]) == 4  # none took the place of another
 
 
 def test_a_pil_image_is_read_as_its_file_would_be(tmp_path):

@@ -74,7 +74,7 @@ def test_all_kinds_in_one_command(run, pixels, tmp_path, monkeypatch, capsys):
     code = command(monkeypatch, "predict", tmp_path / "in", tmp_path / "clip.mp4", "--model", run, "--out", out)
     assert code == 0, capsys.readouterr().err
     assert {path.name for path in out.iterdir()} >= {
-        "photo.png", "photo_overlay.png", "map_labels.tif", "map_preview.jpg", "clip_overlay.mp4",
+        "photo.png", "photo_overlay.jpg", "map_labels.tif", "map_preview.jpg", "clip_overlay.mp4",
     }  # fmt: skip
     said = capsys.readouterr()
     assert "3 of 3 segmented" in said.out

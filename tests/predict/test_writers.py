@@ -38,7 +38,7 @@ def write(kind, answer, out, name="17"):
 
 
 def test_objects_as_numbers_and_coco_results(answer, tmp_path):
-    assert write("instances", answer, tmp_path) == ["17_instances.png", "17_objects.png", "instances.json"]
+    assert write("instances", answer, tmp_path) == ["17_instances.png", "17_objects.jpg", "instances.json"]
     image = Image.open(tmp_path / "17_instances.png")
     assert image.mode == "I;16"
     ids = np.array(image)
@@ -80,7 +80,7 @@ def test_nothing_of_anybody_is_removed(answer, tmp_path):
 def test_boxes(answer, tmp_path):
     found = dataclasses.replace(answer.instances, masks=None)
     boxes_only = Predictions(labels=LABELS, instances=found)
-    assert write("boxes", boxes_only, tmp_path) == ["17_boxes.png", "boxes.json", "boxes_car.txt"]
+    assert write("boxes", boxes_only, tmp_path) == ["17_boxes.jpg", "boxes.json", "boxes_car.txt"]
     results = json.loads((tmp_path / "boxes.json").read_text())
     assert results[1] == {"image_id": 17, "category_id": 26, "bbox": [30, 20, 25, 15], "score": 0.5}
     assert (tmp_path / "boxes_car.txt").read_text().splitlines()[1] == "17 0.500000 31.0 21.0 55.0 35.0"
@@ -91,8 +91,8 @@ def test_boxes(answer, tmp_path):
 
 
 def test_maps_are_drawn(answer, tmp_path):
-    assert write("edges", answer, tmp_path) == ["17_edges.png"]
-    assert "17_distances.png" in write("distances", answer, tmp_path)
+    assert write("edges", answer, tmp_path) == ["17_edges.jpg"]
+    assert "17_distances.jpg" in write("distances", answer, tmp_path)
 
 
 def test_what_the_network_does_not_know(answer, tmp_path):
@@ -121,4 +121,4 @@ def test_where_objects_overlap_the_surer_stands():
 
 
 def test_every_kind_says_what_it_writes():
-    assert {".png", "_overlay.png", "_instances.png", "_masks", ".txt"} <= set(ENDINGS)
+    assert {".png", "_overlay.jpg", "_instances.png", "_masks", ".txt"} <= set(ENDINGS)

@@ -125,11 +125,11 @@ def test_difficulty_is_predicted_and_ranks_pictures(trained, tmp_path):
     answers = tmp_path / "answers"
     assert predict_files(out, find_files([tmp_path], answers), answers, "difficulty") == []
     assert sorted(p.name for p in answers.iterdir()) == [
-        "difficulty.csv", "p0_difficulty.png", "p1_difficulty.png", "p2_difficulty.png", "predictions.jsonl",
+        "difficulty.csv", "p0_difficulty.jpg", "p1_difficulty.jpg", "p2_difficulty.jpg", "predictions.jsonl",
     ]  # fmt: skip
     rows = list(csv.DictReader((answers / "difficulty.csv").read_text().splitlines()))
     means = [float(row["mean_difficulty"]) for row in rows]
     assert means == sorted(means, reverse=True)
     assert [row["rank"] for row in rows] == ["1", "2", "3"]
-    with Image.open(answers / "p0_difficulty.png") as drawn:
+    with Image.open(answers / "p0_difficulty.jpg") as drawn:
         assert drawn.size[0] == 240

@@ -16,6 +16,8 @@ Drawing = UInt8[np.ndarray, "_ _ 3"]
 """A picture of a size of its own."""
 
 WRONG = (230, 40, 40)
+LONGEST_JPEG = 65_500
+"""Pixels of a side that libjpeg writes at most."""
 
 
 def colorize(labels: Labels, label_set: LabelSet) -> Picture:
@@ -85,13 +87,20 @@ def save_index_png(labels: Labels, label_set: LabelSet, path: Path) -> None:
 
 
 def save_drawing(drawing: Drawing, path: Path) -> None:
-    """Writes a PNG in a tenth of the time of Pillow's default: photographs are hardly smaller for more effort."""
+    """Writes a JPEG, without subsampled colours: a quarter of a PNG's size in a seventh of its time.
+
+    What is too long for the format is made smaller.
+    """
+    longest = max(drawing.shape[:2])
+    if longest > LONGEST_JPEG:
+        height, width = (max(1, side * LONGEST_JPEG // longest) for side in drawing.shape[:2])
+        drawing = cv2.resize(drawing, (width, height), interpolation=cv2.INTER_AREA)
     options = [
-        cv2.IMWRITE_PNG_FILTER,
-        cv2.IMWRITE_PNG_FILTER_UP,
-        cv2.IMWRITE_PNG_STRATEGY,
-        cv2.IMWRITE_PNG_STRATEGY_RLE,
+        cv2.IMWRITE_JPEG_QUALITY,
+        92,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
     ]
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR), options)
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR), options)
     with replacing(path) as part:
         part.write_bytes(encoded.tobytes())

@@ -46,6 +46,6 @@ def run_demo(out: Path, write: Callable[[str], None], bar: bool = False) -> bool
     write("\nDone. Look at")
     write(f"  {out / 'test' / 'report.html'}   what it can do: numbers, curves, best and worst pictures")
     write(f"  {run / 'curves.png'}   loss and accuracy for each epoch")
-    for path in sorted((out / "answers").glob("*_overlay.png")):
+    for path in sorted((out / "answers").glob("*_overlay.jpg")):
         write(f"  {path}")
     return True

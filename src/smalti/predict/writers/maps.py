@@ -14,12 +14,12 @@ from smalti.predict.writers.contract import Entry, Picture, Writer, as_array, kn
 
 
 class Heat(Writer):
-    """`NAME_edges.png` or `NAME_distances.png`: a map of the network from 0 to 1, in colour with its scale."""
+    """`NAME_edges.jpg` or `NAME_distances.jpg`: a map of the network from 0 to 1, in colour with its scale."""
 
     def __init__(self, out: Path, task: str, title: str) -> None:
         super().__init__(out)
         self.task, self.title = task, title
-        self.endings = (f"_{task}.png",)
+        self.endings = (f"_{task}.jpg",)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry | None:
         """See `Writer`."""
@@ -27,11 +27,11 @@ class Heat(Writer):
         return None
 
     def _draw(self, name: str, picture: Picture, values: Any, title: str) -> None:
-        save_drawing(with_scale(heat_map(picture, as_array(values)), title), self.out / f"{name}_{self.task}.png")
+        save_drawing(with_scale(heat_map(picture, as_array(values)), title), self.out / f"{name}_{self.task}.jpg")
 
 
 class Difficulty(Heat):
-    """`NAME_difficulty.png` and `difficulty.csv`, the pictures in the order in which a person should look at them."""
+    """`NAME_difficulty.jpg` and `difficulty.csv`, the pictures in the order in which a person should look at them."""
 
     def __init__(self, out: Path) -> None:
         super().__init__(out, "difficulty", "probability that the coarse answer is wrong")

@@ -32,13 +32,13 @@ MOST_OBJECTS = 65535
 
 
 class Objects(Writer):
-    """`NAME_instances.png` (16 bit, 0 = none), `NAME_objects.png` (drawn), and `instances.json` of all pictures.
+    """`NAME_instances.png` (16 bit, 0 = none), `NAME_objects.jpg` (drawn), and `instances.json` of all pictures.
 
     The JSON is a list of results as COCO takes them. A picture's `image_id` is its name as a number if it is one, else
     its name; the categories are the class table's file ids.
     """
 
-    endings = ("_instances.png", "_objects.png")
+    endings = ("_instances.png", "_objects.jpg")
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""
@@ -51,7 +51,7 @@ class Objects(Writer):
         drawing = with_legend(
             draw_objects(picture, ids, classes, answer.labels), object_entries(classes, answer.labels)
         )
-        save_drawing(drawing, self.out / f"{name}_objects.png")
+        save_drawing(drawing, self.out / f"{name}_objects.jpg")
         results = []
         masks, boxes, scores = as_array(found.masks), found.boxes.tolist(), scores_of(found)
         for mask, box, label, score in zip(masks, boxes, classes, scores, strict=True):
@@ -65,20 +65,20 @@ class Objects(Writer):
 
 
 class Boxes(Writer):
-    """`NAME_boxes.png` (the surer boxes drawn), and of all pictures `boxes.json` and a `boxes_CLASS.txt` a class.
+    """`NAME_boxes.jpg` (the surer boxes drawn), and of all pictures `boxes.json` and a `boxes_CLASS.txt` a class.
 
     The JSON is a list of results as COCO takes them; the text files are lines as PASCAL VOC takes them: picture, score,
     left, top, right, bottom, the first pixel being 1.
     """
 
-    endings = ("_boxes.png",)
+    endings = ("_boxes.jpg",)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""
         found: Instances = known(answer, "instances")
         labels, classes, scores = answer.labels, found.labels.tolist(), scores_of(found)
         drawing = draw_boxes(picture, as_array(found.boxes), classes, labels, scores)
-        save_drawing(drawing, self.out / f"{name}_boxes.png")
+        save_drawing(drawing, self.out / f"{name}_boxes.jpg")
         results: list[Entry] = []
         lines: dict[str, list[str]] = {label: [] for label in labels.names if label in labels.things}
         for box, label, score in zip(found.boxes.tolist(), classes, scores, strict=True):

@@ -48,13 +48,13 @@ def segments_of(answer: Predictions) -> Segments:
 
 
 class Panoptic(Writer):
-    """`NAME_panoptic.png`, `NAME_panoptic_overlay.png` for people, and `panoptic.json` of all pictures.
+    """`NAME_panoptic.png`, `NAME_panoptic_overlay.jpg` for people, and `panoptic.json` of all pictures.
 
     The first has a colour a segment, whose number is R + 256 G + 65536 B (0 = none). The categories are the class
     table's file ids. Pictures are numbered by their names if all are numbers, else in their order.
     """
 
-    endings = ("_panoptic.png", "_panoptic_overlay.png")
+    endings = ("_panoptic.png", "_panoptic_overlay.jpg")
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""
@@ -64,7 +64,7 @@ class Panoptic(Writer):
         _, encoded = cv2.imencode(".png", np.ascontiguousarray(blue_green_red))
         with replacing(self.out / f"{name}_panoptic.png") as part:
             part.write_bytes(encoded.tobytes())
-        save_drawing(_drawn(picture, found, answer.labels), self.out / f"{name}_panoptic_overlay.png")
+        save_drawing(_drawn(picture, found, answer.labels), self.out / f"{name}_panoptic_overlay.jpg")
         return {
             "image": {"file_name": file.name, "height": picture.shape[0], "width": picture.shape[1]},
             "file_name": f"{name}_panoptic.png",

@@ -30,15 +30,15 @@ class Labels(Writer):
 
 
 class Overlay(Writer):
-    """`NAME_overlay.png`: classes in colour over the picture, with a legend of those that occur."""
+    """`NAME_overlay.jpg`: classes in colour over the picture, with a legend of those that occur."""
 
-    endings = ("_overlay.png",)
+    endings = ("_overlay.jpg",)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
         """See `Writer`."""
         labels = as_array(known(answer, "semantic"))
         drawing = with_legend(overlay(picture, labels, answer.labels), legend_entries(labels, answer.labels))
-        save_drawing(drawing, self.out / f"{name}_overlay.png")
+        save_drawing(drawing, self.out / f"{name}_overlay.jpg")
 
 
 class Probabilities(Writer):
