@@ -1,8 +1,9 @@
 """Speed of predicting a folder: `python benchmarks/folder_speed.py MODEL FOLDER [--rounds 3] [--runtime auto]`.
 
 In turns, in one process, medians of the rounds: the bare network (its forward alone, at the pictures' size as it
-enters), the predictor (with fitting and decoding), and `predict_files` from files to files. The share is the third rate
-by the first. Then what each step costs one thread, in milliseconds of processor time a picture.
+enters) one picture after the other and side by side, the predictor (with fitting and decoding) one after the other,
+and `predict_files` from files to files. The shares are the last rate by the first two. Then what each step costs one
+thread, in milliseconds of processor time a picture.
 
 `--delay 60` puts a network of so many milliseconds in the real one's place, whose work keeps all threads of torch busy.
 """
@@ -12,7 +13,9 @@ import os
 import statistics
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +57,8 @@ def timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_cou
 
 
 def forward(predictor: Predictor, batches: list[Tensor]) -> None:
-    for batch in batches:
-        predictor.runtime(batch)
+    with ThreadPoolExecutor(predictor.at_once) as threads:
+        deque(threads.map(predictor.runtime, batches), maxlen=0)
 
 
 def step_costs(predictor: Predictor, files: list[Path], out: Path) -> dict[str, float]:
@@ -78,7 +81,7 @@ def step_costs(predictor: Predictor, files: list[Path], out: Path) -> dict[str, 
         pixels, classes = step("channels last", cv2.merge, tuple(picture.numpy())), answer.semantic.numpy()
         drawn = step("overlay", overlay, pixels, classes, labels)
         whole = step("legend", lambda d, c: with_legend(d, legend_entries(c, labels)), drawn, classes)
-        step("write overlay", save_drawing, whole, out / "overlay.png")
+        step("write overlay", save_drawing, whole, out / "overlay.jpg")
         step("write labels", save_index_png, classes, labels, out / "labels.png")
     return {name: statistics.median(values) for name, values in taken.items()}
 
@@ -94,17 +97,19 @@ def main() -> None:
     wanted = parser.parse_args()
     files = find_pictures(wanted.folder)
     predictor = load(wanted.model, Execution(runtime=wanted.runtime))
+    many = load(wanted.model, Execution(runtime=wanted.runtime, side_by_side=True))
     pictures = [read_picture(file) for file in files]
     batches = [fit_picture(p, predictor.policy, predictor.model.stride)[0][None] for p in pictures]
-    print(f"computed by {predictor.runtime.name}, {predictor.runtime.precision}")
+    print(f"computed by {many.runtime.name}, {many.runtime.precision}, {many.at_once} side by side")
     if wanted.delay:
-        predictor.runtime = Busy(predictor.runtime(batches[0]), wanted.delay / 1000)
-    folder.load = lambda *_, **__: predictor
+        predictor.runtime = many.runtime = Busy(predictor.runtime(batches[0]), wanted.delay / 1000)
+    folder.load = lambda *_, **__: many
     with tempfile.TemporaryDirectory() as place:
         out = Path(place)
         work = {
             "bare network": lambda: forward(predictor, batches),
-            "predictor": lambda: [predictor(picture) for picture in pictures],
+            "side by side": lambda: forward(many, batches),
+            "predictor": lambda: deque(map(predictor, pictures), maxlen=0),
             "files to files": lambda: folder.predict_files(wanted.model, files, out / "answers", wanted.show),
         }
         rates: dict[str, list[float]] = {name: [] for name in work}
@@ -112,11 +117,12 @@ def main() -> None:
             for name, one in work.items():
                 rates[name].append(len(files) / timed(one))
                 print(f"round {turn + 1}: {name} {rates[name][-1]:.2f} pictures/s", flush=True)
-        shares = [end / bare for end, bare in zip(rates["files to files"], rates["bare network"], strict=True)]
         print(f"\n{len(files)} pictures, {torch.get_num_threads()} threads of torch, load {os.getloadavg()[0]:.1f}")
         for name, values in rates.items():
             print(f"{name:16s} {statistics.median(values):8.2f} pictures/s")
-        print(f"share            {100 * statistics.median(shares):8.1f} %\n")
+        for name in ("bare network", "side by side"):
+            shares = [end / bare for end, bare in zip(rates["files to files"], rates[name], strict=True)]
+            print(f"share of {name:12s} {100 * statistics.median(shares):8.1f} %")
         torch.set_num_threads(1)
         for name, cost in step_costs(predictor, files[::5], out).items():
             print(f"{name:16s} {cost:8.2f} ms")

@@ -1,6 +1,7 @@
 """Files for other runtimes answer as torch does, and carry what is needed to read their answers."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -67,6 +68,21 @@ def test_every_runtime_answers_as_torch_at_any_size(network, written, to, runtim
     torch.testing.assert_close(
         predictor.runtime(batch).semantic, reference.runtime(batch).semantic, atol=1e-4, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize(("to", "runtime"), [("onnx", "onnx"), ("openvino", "openvino"), ("torch", "torch")])
+def test_pictures_side_by_side_get_their_own_answers(written, to, runtime, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    one, many = (
+        load(written[to], Execution(runtime=runtime, precision="float32", side_by_side=side)) for side in (False, True)
+    )
+    assert one.at_once == 1
+    assert (1 if to == "torch" else 2) <= many.at_once <= 4
+    pictures = [torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8) for _ in range(24)]
+    with ThreadPoolExecutor(many.at_once) as threads:
+        found = list(threads.map(many, pictures))
+    for picture, answer in zip(pictures, found, strict=True):
+        torch.testing.assert_close(answer.probabilities, one(picture).probabilities, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("to", FORMS)

@@ -18,7 +18,7 @@ from smalti.predict.journal import Job, Journal
 from smalti.predict.loading import load
 from smalti.predict.options import Options
 from smalti.predict.pipeline import Steps, run
-from smalti.predict.views import Predict
+from smalti.predict.predictor import Predictor
 from smalti.predict.writers import ENDINGS, FOLDERS, WRITERS, Entry, NoSuchAnswerError, Writer, kinds_of
 
 Progress = Callable[[int, int], None]
@@ -81,8 +81,9 @@ def predict_files(
     kinds = kinds_of(show)
     check_targets(files, out)
 
-    def loaded(left: int) -> Predict:
-        execution = replace(options.execution, pictures=max(left, options.execution.pictures))
+    def loaded(left: int) -> Predictor:
+        pictures = max(left, options.execution.pictures)
+        execution = replace(options.execution, pictures=pictures, side_by_side=left > 1)
         predictor = load(model, execution, options.changes)
         predictor.views, predictor.tiles = options.views, options.tiles
         return predictor
@@ -99,7 +100,7 @@ def open_journal(model: Path, kinds: Sequence[str], out: Path, options: Options)
 
 
 def answer_files(
-    load: Callable[[int], Predict],
+    load: Callable[[int], Predictor],
     files: Sequence[Path],
     out: Path,
     kinds: Sequence[str],
@@ -112,9 +113,10 @@ def answer_files(
     work = _Work(jobs, {kind: WRITERS[kind](out) for kind in kinds}, journal, progress)
     left = work.left()
     if left:
-        steps = Steps(read=work.read, predict=load(len(left)), write=work.write, settle=work.settle)
+        predictor = load(len(left))
+        steps = Steps(read=work.read, predict=predictor, write=work.write, settle=work.settle)
         try:
-            run(left, steps)
+            run(left, steps, predictor.at_once)
         except KeyboardInterrupt:
             work.finish()
             raise KeyboardInterrupt(f"stopped after {work.count} of {len(files)} pictures; what is in {out} is whole, "

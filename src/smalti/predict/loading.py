@@ -36,7 +36,7 @@ from smalti.settings import override
 RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
 MANY = 100
 """Pictures from which on converting a network (once, half a minute) is less work than what it saves."""
-RUNTIMES: dict[str, Callable[[Path, Card, Precision], Runtime]] = {
+RUNTIMES: dict[str, Callable[[Path, Card, Precision, bool], Runtime]] = {
     "torch": ProgramRuntime,
     "onnx": OnnxRuntime,
     "openvino": OpenVinoRuntime,
@@ -59,13 +59,15 @@ class Execution:
     `runtime="auto"` on a machine without accelerator is OpenVINO, else ONNX Runtime, where installed and worth a
     conversion: for `pictures` of 100 or more, or if the converted network is still in the cache; else torch.
     `precision` None = as trained, for exported files "auto" (bfloat16 in OpenVINO where the CPU has it); with
-    `runtime="auto"` one that is named is torch's. `device` is torch's always.
+    `runtime="auto"` one that is named is torch's. `device` is torch's always. `side_by_side`: the predictor may be
+    called from `at_once` threads, where its runtime answers more pictures a second so; each waits longer for its own.
     """
 
     runtime: RuntimeName = "auto"
     precision: Precision | None = None
     device: str | None = None
     pictures: int = 1
+    side_by_side: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for what no runtime can do."""
@@ -137,7 +139,7 @@ def _load_exported(path: Path, execution: Execution, changes: Mapping[str, Any] 
         raise ValueError(f"{path}: runs in {' or '.join(kinds)}, not in {wish}")
     installed = [kind for kind in kinds if kind == "torch" or all(map(_there, PACKAGES[kind]))]
     chosen = wish if wish != "auto" else (installed or kinds)[0]
-    runtime = RUNTIMES[chosen](path, card, execution.precision or asked)
+    runtime = RUNTIMES[chosen](path, card, execution.precision or asked, execution.side_by_side)
     return Predictor(checkpoint.skeleton(card), card.recipe.input, runtime), card
 
 
@@ -164,7 +166,7 @@ def _converted(model: SegmentationModel, card: Card, file: Path, execution: Exec
             _forget_oldest(place.parent)
         with contextlib.suppress(OSError):  # a cache that cannot be written to
             os.utime(place)
-        return RUNTIMES[kind](place, read_exported_card(place), precision)
+        return RUNTIMES[kind](place, read_exported_card(place), precision, execution.side_by_side)
     except Exception as error:  # translators raise whatever they like
         with contextlib.suppress(OSError):
             place.unlink(missing_ok=True)  # if it was there, it is damaged: converted once more the next time

@@ -1,10 +1,11 @@
-"""Reading ahead, writing behind: threads beside the one that predicts."""
+"""Reading ahead, writing behind: threads beside those that predict."""
 
 import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from jaxtyping import UInt8
@@ -14,17 +15,17 @@ from smalti.containers import Predictions
 
 J = TypeVar("J")
 R = TypeVar("R")
+T = TypeVar("T")
 Picture = UInt8[Tensor, "3 height width"]
 AHEAD, BEHIND = 2, 4
-"""Pictures that are read before their turn, and answers that may wait to be written."""
-WRITING = 2
+"""Pictures that are read before their turn, and answers that may wait to be written, beside those being predicted."""
 MOST_PIXELS = 1 << 24
-"""Of all answers that wait: with its probabilities, an answer of 16 million pixels may have a gigabyte."""
+"""Of all pictures in prediction and writing: with probabilities, an answer of 16 million pixels may have a gigabyte."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steps(Generic[J, R]):
-    """What is done with each job; `read` and `write` in other threads, `predict` and `settle` in the caller's.
+    """What is done with each job; `settle` in the caller's thread, all else in others.
 
     `settle` gets each job's result, or the error of whichever step, in the order of the jobs. What it raises ends the
     run.
@@ -36,67 +37,113 @@ class Steps(Generic[J, R]):
     settle: Callable[[J, R | Exception], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Waiting(Generic[J, R]):
-    job: J
-    pixels: int
-    written: Future[R]
+def run(jobs: Iterable[J], steps: Steps[J, R], at_once: int = 1) -> None:
+    """Takes the jobs through the steps; a few pictures are held at a time, of which `at_once` are predicted together.
 
-
-def run(jobs: Iterable[J], steps: Steps[J, R]) -> None:
-    """Takes the jobs through the steps; a few pictures are held at a time.
-
-    However it ends (an error of `settle`, an interruption), no thread is left, what was being written is written and
-    settled, and the first error is raised.
+    However it ends (an error of `settle`, an interruption), no thread is left, what was being predicted or written is
+    finished and settled, and the first error is raised.
     """
-    waiting: deque[_Waiting[J, R]] = deque()
-    with ThreadPoolExecutor(WRITING) as writers, ThreadPoolExecutor(1) as readers:
+    with (
+        ThreadPoolExecutor(at_once + 1) as writers,
+        ThreadPoolExecutor(at_once) as predictors,
+        ThreadPoolExecutor(at_once) as readers,
+    ):
+        line = _Line(steps, writers, predictors)
         try:
-            for job, reading in _ahead(jobs, steps.read, readers):
-                waiting.append(_predicted(job, reading, steps, writers))
-                while len(waiting) > BEHIND or sum(one.pixels for one in waiting) > MOST_PIXELS:
-                    _settle_first(waiting, steps)
-            while waiting:
-                _settle_first(waiting, steps)
+            for job, reading in _ahead(jobs, steps.read, readers, AHEAD + at_once - 1):
+                line.enter(job, reading)
+                while len(line.waiting) > BEHIND + at_once or line.pixels() > MOST_PIXELS:
+                    line.settle_first()
+            while line.waiting:
+                line.settle_first()
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)
-            _settle_rest(waiting, steps)
+            line.settle_rest()
             raise
 
 
 def _ahead(
-    jobs: Iterable[J], read: Callable[[J], Picture], readers: ThreadPoolExecutor
+    jobs: Iterable[J], read: Callable[[J], Picture], readers: ThreadPoolExecutor, ahead: int
 ) -> Iterator[tuple[J, Future[Picture]]]:
     begun: deque[tuple[J, Future[Picture]]] = deque()
     for job in jobs:
         begun.append((job, readers.submit(read, job)))
-        if len(begun) > AHEAD:
+        if len(begun) > ahead:
             yield begun.popleft()
     while begun:
         yield begun.popleft()
 
 
-def _predicted(job: J, reading: Future[Picture], steps: Steps[J, R], writers: ThreadPoolExecutor) -> _Waiting[J, R]:
-    try:
-        picture = reading.result()
-        answer = steps.predict(picture)
-    except Exception as error:  # whose consequences `settle` knows
-        failed: Future[R] = Future()
-        failed.set_exception(error)
-        return _Waiting(job=job, pixels=0, written=failed)
-    pixels = int(picture.shape[1] * picture.shape[2])
-    return _Waiting(job=job, pixels=pixels, written=writers.submit(steps.write, job, picture, answer))
+@dataclass(frozen=True, kw_only=True)
+class _Waiting(Generic[J, R]):
+    """A job in prediction or writing: what predicts it answers what writes it."""
+
+    job: J
+    pixels: int
+    predicted: Future[Future[R]]
+
+    def result(self) -> R | BaseException:
+        """Waits for it; an error of either step is answered, not raised."""
+        writing = _result(self.predicted)
+        if isinstance(writing, BaseException):
+            return writing
+        written: R | BaseException = _result(writing)
+        return written
 
 
-def _settle_first(waiting: deque[_Waiting[J, R]], steps: Steps[J, R]) -> None:
-    error = waiting[0].written.exception()  # waits; an interruption here must not lose the job
-    first = waiting.popleft()
-    if error is not None and not isinstance(error, Exception):
-        raise error
-    steps.settle(first.job, first.written.result() if error is None else error)
+def _result(future: Future[T]) -> T | BaseException:
+    error = future.exception()
+    return future.result() if error is None else error
 
 
-def _settle_rest(waiting: deque[_Waiting[J, R]], steps: Steps[J, R]) -> None:
-    while waiting:
-        with contextlib.suppress(Exception):  # the first error is what is told
-            _settle_first(waiting, steps)
+@dataclass(frozen=True)
+class _Line(Generic[J, R]):
+    steps: Steps[J, R]
+    writers: ThreadPoolExecutor
+    predictors: ThreadPoolExecutor
+    waiting: deque[_Waiting[J, R]] = field(default_factory=deque)
+    ending: threading.Event = field(default_factory=threading.Event)
+
+    def enter(self, job: J, reading: Future[Picture]) -> None:
+        """Waits for the picture, and hands it on."""
+        picture = _result(reading)
+        if isinstance(picture, BaseException):
+            failed: Future[Future[R]] = Future()
+            failed.set_exception(picture)
+            self.waiting.append(_Waiting(job=job, pixels=0, predicted=failed))
+            return
+        pixels = int(picture.shape[1] * picture.shape[2])
+        predicted = self.predictors.submit(self._predict, job, picture)
+        self.waiting.append(_Waiting(job=job, pixels=pixels, predicted=predicted))
+
+    def _predict(self, job: J, picture: Picture) -> Future[R]:
+        if self.ending.is_set():
+            raise CancelledError
+        try:
+            answer = self.steps.predict(picture)
+        except Exception:
+            raise
+        except BaseException:
+            self.ending.set()  # before another picture is begun
+            raise
+        return self.writers.submit(self.steps.write, job, picture, answer)
+
+    def pixels(self) -> int:
+        """Of all that wait."""
+        return sum(one.pixels for one in self.waiting)
+
+    def settle_first(self) -> None:
+        result = self.waiting[0].result()  # waits; an interruption here must not lose the job
+        first = self.waiting.popleft()
+        if isinstance(result, CancelledError):  # never begun
+            return
+        if isinstance(result, BaseException) and not isinstance(result, Exception):
+            raise result
+        self.steps.settle(first.job, result)
+
+    def settle_rest(self) -> None:
+        """Of what was begun."""
+        self.ending.set()
+        while self.waiting:
+            with contextlib.suppress(Exception):  # the first error is what is told
+                self.settle_first()

@@ -52,6 +52,11 @@ class Predictor:
         """What the answers' label ids mean."""
         return self.model.labels
 
+    @property
+    def at_once(self) -> int:
+        """Threads that may call it at a time, each with a picture of its own."""
+        return self.runtime.at_once
+
     @torch.inference_mode()
     def __call__(self, picture: Picture) -> Predictions:
         """The answer for one picture.
@@ -80,9 +85,9 @@ class Predictor:
             return None
         if self.policy.fit != "pad" or self.policy.size is not None:
             if "semantic" in self.model.needs:  # boxes alone take no memory to speak of
-                check_whole((height, width), ANSWER_BYTES * len(self.labels))
+                check_whole((height, width), ANSWER_BYTES * len(self.labels) * self.at_once)
             return None
-        return choose_tiles((height, width), BYTES_PER_PIXEL * max(self.views.scales) ** 2)
+        return choose_tiles((height, width), BYTES_PER_PIXEL * max(self.views.scales) ** 2 * self.at_once)
 
     def _viewed(self, image: UInt[Tensor, "channels height width"]) -> Predictions:
         return predict_views(self._plain, image, self.views)

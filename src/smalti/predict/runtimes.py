@@ -1,6 +1,7 @@
 """What computes a network's answers: torch, ONNX Runtime or OpenVINO. The only file that runs the latter two."""
 
 import functools
+import threading
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from smalti.hardware import Precision, autocast, best_device, uses_bfloat16
 from smalti.models.contract import SegmentationModel
 from smalti.models.create import CARD
 
+MOST_AT_ONCE = 4
+"""Pictures that are computed side by side: each takes memory."""
 ENDINGS = tuple(form.ending for form in FORMS.values())
 
 
@@ -29,6 +32,8 @@ class Runtime(ABC):
 
     name: str
     precision: str
+    at_once = 1
+    """Threads that may call it at a time, each with pictures of its own."""
 
     @abstractmethod
     def __call__(self, images: UInt[Tensor, "batch channels height width"]) -> Outputs:
@@ -62,14 +67,19 @@ class TorchRuntime(Runtime):
 class OnnxRuntime(Runtime):
     """A file of ONNX in ONNX Runtime, on its first execution provider that works here."""
 
-    def __init__(self, path: Path, card: Card, precision: Precision = "auto") -> None:
-        """Raises ValueError if it is not installed, refuses the file, or is asked for bfloat16."""
+    def __init__(self, path: Path, card: Card, precision: Precision = "auto", side_by_side: bool = False) -> None:
+        """`side_by_side`: several pictures on some of the threads each, instead of one on all.
+
+        Raises:
+            ValueError: If it is not installed, refuses the file, or is asked for bfloat16.
+        """
         _no_bfloat16("ONNX Runtime", precision)
         wanted("onnxruntime")
         import onnxruntime  # noqa: PLC0415  # optional, and slow to import
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        self.at_once = min(MOST_AT_ONCE, torch.get_num_threads()) if side_by_side else 1
+        options.intra_op_num_threads = torch.get_num_threads() // self.at_once
         options.log_severity_level = 3  # errors only
         usable = set(onnxruntime.get_available_providers())
         providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in usable]
@@ -94,14 +104,19 @@ class OpenVinoRuntime(Runtime):
     `precision="auto"` is bfloat16 where the CPU multiplies it in hardware.
     """
 
-    def __init__(self, path: Path, card: Card, precision: Precision = "auto") -> None:
-        """Raises ValueError if it is not installed, or refuses the file."""
+    def __init__(self, path: Path, card: Card, precision: Precision = "auto", side_by_side: bool = False) -> None:
+        """`side_by_side`: as many pictures at once as OpenVINO finds best, instead of one on all threads.
+
+        Raises:
+            ValueError: If it is not installed, or refuses the file.
+        """
         wanted("openvino")
         import openvino  # noqa: PLC0415  # optional, and slow to import
 
         core = _openvino_core()
         settings = {
-            "PERFORMANCE_HINT": "LATENCY",
+            "PERFORMANCE_HINT": "THROUGHPUT" if side_by_side else "LATENCY",
+            "PERFORMANCE_HINT_NUM_REQUESTS": MOST_AT_ONCE if side_by_side else 1,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "CACHE_DIR": str(cache_folder() / "openvino"),
         }
@@ -111,6 +126,8 @@ class OpenVinoRuntime(Runtime):
             self._compiled = core.compile_model(core.read_model(path), "CPU", settings)
         except RuntimeError as error:
             raise ValueError(f"{path}: OpenVINO refuses it: {_first_line(error)}") from error
+        self.at_once = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._requests = threading.local()  # one for each thread: a request works on one picture at a time
         self._outputs = _names(card)
         asked = card.export["precision"]
         used = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -119,15 +136,17 @@ class OpenVinoRuntime(Runtime):
 
     def __call__(self, images: UInt[Tensor, "batch channels height width"]) -> Outputs:
         """See `Runtime`."""
-        answers = self._compiled({INPUT: images.cpu().numpy()}, share_inputs=True)
+        if not hasattr(self._requests, "own"):
+            self._requests.own = self._compiled.create_infer_request()
+        answers = self._requests.own.infer({INPUT: images.cpu().numpy()}, share_inputs=True, share_outputs=True)
         return _outputs(self._outputs, [torch.from_numpy(np.array(answers[name])) for name in self._outputs])
 
 
 class ProgramRuntime(Runtime):
     """A program of torch.export. Loading one may run what is in it: only of people whom one trusts."""
 
-    def __init__(self, path: Path, card: Card, precision: Precision = "auto") -> None:
-        """Raises ValueError if it cannot be loaded, or is asked for bfloat16."""
+    def __init__(self, path: Path, card: Card, precision: Precision = "auto", side_by_side: bool = False) -> None:
+        """Raises ValueError if it cannot be loaded, or is asked for bfloat16. One picture at a time always."""
         _no_bfloat16("a program of torch.export", precision)
         try:
             program = torch.export.load(path)

@@ -109,16 +109,18 @@ class _Answering:
     options: Options
     video_options: VideoOptions
     outcome: Outcome
-    predictor: Predictor | None = None
+    predictors: dict[bool, Predictor] = field(default_factory=dict)
+    """One that computes pictures side by side, one that computes rasters and videos part by part; those needed."""
 
     def load(self, pictures: int = 0) -> Predictor:
-        """For so many pictures, and the rest."""
-        if self.predictor is None:
-            execution = replace(self.options.execution, pictures=pictures + self.work)
-            self.predictor = load(self.model, execution, self.options.changes)
-            self.predictor.views = self.options.views
-        self.predictor.tiles = self.options.tiles
-        return self.predictor
+        """For so many pictures, or for the rest."""
+        side_by_side = pictures > 1
+        if side_by_side not in self.predictors:
+            execution = replace(self.options.execution, pictures=pictures + self.work, side_by_side=side_by_side)
+            self.predictors[side_by_side] = load(self.model, execution, self.options.changes)
+        predictor = self.predictors[side_by_side]
+        predictor.views, predictor.tiles = self.options.views, self.options.tiles
+        return predictor
 
     def attempt(self, source: str, work: Callable[[], str | None]) -> None:
         """Does the work, which says what went wrong."""
