@@ -21,7 +21,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 import smalti
-from smalti.containers import Predictions
+from smalti.containers import ClassScores, Predictions
 from smalti.labels import LabelSet
 from smalti.predict.geotiff import open_raster
 from smalti.predict.raster import predict_raster, write_preview
@@ -34,8 +34,7 @@ CLASSES = LabelSet.of(11)
 def stub(picture: torch.Tensor) -> Predictions:
     """Eleven classes of brightness."""
     levels = torch.linspace(0, 255, len(CLASSES))[:, None, None]
-    probabilities = (-(picture[1].float() - levels).abs() / 20).softmax(0)
-    return Predictions(labels=CLASSES, probabilities=probabilities)
+    return Predictions(labels=CLASSES, scores=ClassScores(-(picture[1].float() - levels).abs() / 20))
 
 
 def draw(path: Path, side: int) -> None:

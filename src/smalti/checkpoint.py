@@ -43,8 +43,9 @@ class Card:
     """Of a file for another runtime: which, the outputs in order, and how well it agrees with the network itself."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values. The data folder's path stays on the machine it belongs to."""
-        recipe = dataclasses.replace(self.recipe, data=dataclasses.replace(self.recipe.data, root=None))
+        """Plain JSON values. Paths of data and of first weights stay on the machine they belong to."""
+        begun = self.recipe.weights and "/".join(Path(self.recipe.weights).parts[-2:])
+        recipe = dataclasses.replace(self.recipe, data=dataclasses.replace(self.recipe.data, root=None), weights=begun)
         return {
             "recipe": to_json(recipe),
             "labels": self.labels.to_json(),
