@@ -152,6 +152,21 @@ def test_nothing_hangs_whatever_is_raised_where(step, error, at_once):
     assert threading.active_count() == threads
 
 
+@pytest.mark.parametrize(("sizes", "together"), [
+    ([(12, 16)], False), ([(12, 16)] * 3, True), ([(12, 16), (2000, 2200)], False),
+])  # fmt: skip
+def test_small_pictures_are_computed_side_by_side(network, tmp_path, monkeypatch, sizes, together):
+    """Of large ones few could be held, so each gets all threads."""
+    asked = []
+    monkeypatch.setattr(folder, "load", lambda model, execution, changes: asked.append(execution) or network)
+    for k, (height, width) in enumerate(sizes):
+        Image.new("RGB", (width, height)).save(tmp_path / f"{k}.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    files = [*sorted(tmp_path.glob("?.png")), *([tmp_path / "broken.png"] if together else [])]
+    predict_files(tmp_path, files, tmp_path / "out", "labels")
+    assert [(one.side_by_side, one.pictures) for one in asked] == [(together, len(files))]
+
+
 def test_an_interrupted_run_goes_on(network, tmp_path):
     files, show = pictures(tmp_path / "in"), "both,instances,difficulty,panoptic,boxes,cityscapes"
     assert predict_files(tmp_path, files, tmp_path / "whole", show) == []

@@ -1,5 +1,6 @@
 """Files in, files out: pictures and folders of pictures to answers on disk."""
 
+import contextlib
 import errno
 import hashlib
 from collections import Counter
@@ -13,12 +14,14 @@ from torch import Tensor
 
 from smalti.checkpoint import find
 from smalti.containers import Predictions
-from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures, read_picture
+from smalti.data.contract import DataError
+from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures, picture_size, read_picture
 from smalti.predict.journal import Job, Journal
 from smalti.predict.loading import load
 from smalti.predict.options import Options
-from smalti.predict.pipeline import Steps, run
+from smalti.predict.pipeline import MOST_PIXELS, Steps, run
 from smalti.predict.predictor import Predictor
+from smalti.predict.runtimes import MOST_AT_ONCE
 from smalti.predict.writers import ENDINGS, FOLDERS, WRITERS, Entry, NoSuchAnswerError, Writer, kinds_of
 
 Progress = Callable[[int, int], None]
@@ -81,9 +84,9 @@ def predict_files(
     kinds = kinds_of(show)
     check_targets(files, out)
 
-    def loaded(left: int) -> Predictor:
+    def loaded(left: int, side_by_side: bool) -> Predictor:
         pictures = max(left, options.execution.pictures)
-        execution = replace(options.execution, pictures=pictures, side_by_side=left > 1)
+        execution = replace(options.execution, pictures=pictures, side_by_side=side_by_side)
         predictor = load(model, execution, options.changes)
         predictor.views, predictor.tiles = options.views, options.tiles
         return predictor
@@ -100,7 +103,7 @@ def open_journal(model: Path, kinds: Sequence[str], out: Path, options: Options)
 
 
 def answer_files(
-    load: Callable[[int], Predictor],
+    load: Callable[[int, bool], Predictor],
     files: Sequence[Path],
     out: Path,
     kinds: Sequence[str],
@@ -108,12 +111,15 @@ def answer_files(
     journal: Journal,
     progress: Progress | None,
 ) -> list[str]:
-    """`predict_files` with its targets checked; `load` gives the network for so many pictures, if any are left."""
+    """`predict_files` with its targets checked.
+
+    `load` gives the network, if any pictures are left, for so many of them, and to compute them side by side or not.
+    """
     jobs = [Job.of(file, name) for file, name in zip(files, answer_names(files), strict=True)]
     work = _Work(jobs, {kind: WRITERS[kind](out) for kind in kinds}, journal, progress)
     left = work.left()
     if left:
-        predictor = load(len(left))
+        predictor = load(len(left), len(left) > 1 and _are_small([job.file for job in left]))
         steps = Steps(read=work.read, predict=predictor, write=work.write, settle=work.settle)
         try:
             run(left, steps, predictor.at_once)
@@ -169,6 +175,16 @@ class _Work:
         done = [self.journal.done[job.key()] for job in self.jobs if job.key() in self.journal.done]
         for kind, writer in self.writers.items():
             writer.finish([entries[kind] for entries in done if kind in entries])
+
+
+def _are_small(files: Sequence[Path]) -> bool:
+    """Whether as many as may be computed side by side can be held at a time, judging by some of them."""
+    pixels = 0
+    for file in files[:: max(1, len(files) // 16)]:
+        with contextlib.suppress(DataError):  # which is told when its turn comes
+            height, width = picture_size(file)
+            pixels = max(pixels, height * width)
+    return pixels * MOST_AT_ONCE <= MOST_PIXELS
 
 
 def _of_one_picture(error: Exception) -> bool:

@@ -112,9 +112,8 @@ class _Answering:
     predictors: dict[bool, Predictor] = field(default_factory=dict)
     """One that computes pictures side by side, one that computes rasters and videos part by part; those needed."""
 
-    def load(self, pictures: int = 0) -> Predictor:
+    def load(self, pictures: int = 0, side_by_side: bool = False) -> Predictor:
         """For so many pictures, or for the rest."""
-        side_by_side = pictures > 1
         if side_by_side not in self.predictors:
             execution = replace(self.options.execution, pictures=pictures + self.work, side_by_side=side_by_side)
             self.predictors[side_by_side] = load(self.model, execution, self.options.changes)
