@@ -41,7 +41,7 @@ def main() -> None:
     wanted = parser.parse_args()
     first, second = wanted.run / "first", wanted.run / "second"
     trained(FIRST, wanted.data, first, {})
-    trained(SECOND, wanted.data, second, {"weights": str(first / checkpoint.BEST)})
+    trained(SECOND, wanted.data, second, {"weights": str((first / checkpoint.BEST).resolve())})
     model, card = checkpoint.load(second)
     # A photograph of twelve megapixels shows things eight times as large as the network has learned to see them.
     recipe = dataclasses.replace(card.recipe, input=InputPolicy(size=(480, 480)))

@@ -86,6 +86,8 @@ class Card:
             )
         except KeyError as error:
             raise ValueError(f"{path}: its card lacks {error}: made again by `smalti export` or a training") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: its card cannot be read: {error}") from error
 
 
 def save(model: SegmentationModel, card: Card, path: Path, *, half: bool = False) -> None:

@@ -1,6 +1,9 @@
 """The `smalti` command: one verb a job. Each verb imports its room late, so that `smalti --help` answers at once."""
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -176,17 +179,27 @@ def predict(
         tiles=parse_tiles(tile), bands=parse_bands(bands) if bands else None, smoothing=smoothing, every=every,
         resume=resume,
     )  # fmt: skip
-    try:
+    with _stopping():
         telling = Telling(line=typer.echo, bar=_progress)
         outcome = predict_sources(model, sources, out, show, telling=telling, options=options)
-    except KeyboardInterrupt as stopped:
-        typer.echo(str(stopped) or "stopped", err=True)
-        raise typer.Exit(130) from None
     typer.echo(f"{outcome.answered} of {outcome.asked} segmented, answers in {out}")
     for error in outcome.failed:
         typer.echo(f"error: {error}", err=True)
     if outcome.failed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Ctrl-C, or SIGTERM, ends the work with what was begun finished; the command says so and exits with 130."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        typer.echo(str(stopped) or "stopped", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @app.command()

@@ -186,21 +186,21 @@ class ClassScores:
     and without threads of its own, so that pictures can be decoded side by side.
     """
 
-    def __init__(
-        self, logits: Float[Tensor, "classes height width"] | None, probabilities: Tensor | None = None
-    ) -> None:
-        """Of logits, or else of probabilities, say an average."""
-        self._logits, self._known = logits, probabilities
+    def __init__(self, logits: Float[Tensor, "classes height width"]) -> None:
+        self._logits: Tensor | None = logits.float()
+        self._probabilities: Tensor | None = None
 
     @classmethod
     def of(cls, probabilities: Float[Tensor, "classes height width"]) -> "ClassScores":
-        """Those that are known already."""
-        return cls(None, probabilities)
+        """Those that are known already, say an average."""
+        scores = cls(probabilities)
+        scores._logits, scores._probabilities = None, probabilities
+        return scores
 
     def most_probable(self) -> UInt8[Tensor, "height width"]:
         """Each pixel's class, the first of equal ones."""
-        maps = self._known if self._logits is None else self._logits
-        assert maps is not None
+        logits = self._logits
+        maps = self.probabilities if logits is None else logits
         if maps.is_cuda:
             return maps.argmax(0).to(torch.uint8)
         scores = maps.numpy(force=True)
@@ -212,25 +212,31 @@ class ClassScores:
             np.maximum(highest, scores[k], out=highest)
         return torch.from_numpy(labels)
 
-    @cached_property
+    @property
     def probabilities(self) -> Float[Tensor, "classes height width"]:
         """Of all classes; they sum to 1."""
-        if self._known is not None:
-            return self._known
-        assert self._logits is not None
-        if self._logits.is_cuda:
-            return self._logits.softmax(0)
-        scores = self._logits.numpy(force=True)
-        with np.errstate(invalid="ignore"):  # infinite logits
-            shares = scores - scores.max(0)
-            np.exp(shares, out=shares)
-            shares *= np.reciprocal(shares.sum(0))
-        return torch.from_numpy(shares)
+        logits = self._logits
+        if self._probabilities is None:
+            assert logits is not None
+            self._probabilities = _softmax(logits)
+            self._logits = None  # not both in memory
+        return self._probabilities
 
     @cached_property
     def confidence(self) -> Float[Tensor, "height width"]:
         """The probability of the most probable class."""
         return self.probabilities.amax(0)
+
+
+def _softmax(logits: Float[Tensor, "classes height width"]) -> Float[Tensor, "classes height width"]:
+    if logits.is_cuda:
+        return logits.softmax(0)
+    scores = logits.numpy(force=True)
+    with np.errstate(invalid="ignore"):  # infinite logits
+        shares = scores - scores.max(0)
+        np.exp(shares, out=shares)
+        shares *= np.reciprocal(shares.sum(0))
+    return torch.from_numpy(shares)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ def claimed(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"{folder} is in use: another process trains there; wait for it, or choose another "
+            raise ValueError(f"{folder} is in use: another process writes there; wait for it, or choose another "
                              "folder") from None  # fmt: skip
         except OSError:  # a file system without locks: nothing is claimed there
             pass

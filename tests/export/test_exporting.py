@@ -151,15 +151,19 @@ def test_wishes_that_cannot_be_met(wish, message):
         Wish(**{**wish, "out": Path(wish["out"])})
 
 
-def test_converted_networks_are_forgotten_but_the_last(tmp_path):
-    for number in range(CONVERTED + 2):
-        for ending in (".xml", ".bin"):
-            (tmp_path / f"net{number}{ending}").touch()
-            os.utime(tmp_path / f"net{number}{ending}", (number, number))
-    _forget_oldest(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f"net{number}{ending}" for number in range(2, CONVERTED + 2) for ending in (".xml", ".bin")
-    }
+def test_converted_networks_are_forgotten_but_the_last(tmp_path, monkeypatch):
+    """And what was compiled of them."""
+    monkeypatch.setenv("SMALTI_CACHE", str(tmp_path))
+    networks = [f"converted/net{k}{ending}" for k in range(CONVERTED + 2) for ending in (".xml", ".bin")]
+    compiled = [f"openvino/{k}.blob" for k in range(2 * CONVERTED + 3)]
+    for name in (*networks, *compiled):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        number = int("".join(filter(str.isdigit, name)))
+        os.utime(tmp_path / name, (number, number))
+    _forget_oldest()
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
+    assert left == {*networks[4:], *compiled[3:]}
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from smalti.containers import ClassScores, Instances, Predictions
+from smalti.files import claimed
 from smalti.labels import LabelSet
 from smalti.predict import folder, pipeline
 from smalti.predict.folder import find_files, predict_files
@@ -252,6 +253,33 @@ def test_a_full_disk_ends_the_run_and_leaves_no_half_file(network, tmp_path, mon
     assert network.seen <= 3
 
 
+def test_two_runs_do_not_write_into_one_folder(network, tmp_path):
+    files, out = pictures(tmp_path / "in"), tmp_path / "out"
+    with claimed(out), pytest.raises(ValueError, match="in use: another process writes there"):
+        predict_files(tmp_path, files, out, "labels")
+    out.joinpath("file").touch()
+    with pytest.raises(ValueError, match="file is a file, and answers are written into a folder"):
+        predict_files(tmp_path, files, out / "file", "labels")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError])
+def test_what_fails_for_one_picture_stops_no_other(network, tmp_path, error):
+    files, out = pictures(tmp_path / "in"), tmp_path / "out"
+
+    def fail(seen):
+        if seen in failing:
+            network.seen += 1
+            raise error("on purpose")
+
+    network.before, failing = fail, {1, 2, 4}
+    assert predict_files(tmp_path, files, out, "labels,instances") == [f"{files[k]}: on purpose" for k in (1, 2, 4)]
+    network.seen, failing = 0, {2, 3, 4}
+    with pytest.raises(ValueError, match=r"p4.png: on purpose; 3 pictures failed one after the other.*--resume"):
+        predict_files(tmp_path, files, out, "labels,instances")
+    answered = {one["image_id"] for one in json.loads((out / "instances.json").read_text())}
+    assert answered - {"p5"} == {"p0", "p1"}  # of the last nobody knows whether it was begun
+
+
 def test_a_name_too_long_for_an_answer_is_told_of_that_picture(network, tmp_path):
     files = pictures(tmp_path / "in", 2)
     long = files[0].with_name("x" * 248 + ".png")
@@ -300,8 +328,10 @@ def test_no_kind_writes_outside_the_names_it_claims(kind, network, tmp_path):
 def test_answers_in_the_pictures_own_folder(network, tmp_path):
     """Answers of an earlier run are pictures there; nothing is replaced."""
     files = pictures(tmp_path / "in", 2)
+    with pytest.raises(ValueError, match="would be taken for pictures the next time"):
+        find_files([tmp_path / "in"], tmp_path / "in")
     with pytest.raises(ValueError, match="would replace a picture"):
-        predict_files(tmp_path, find_files([tmp_path / "in"], tmp_path / "in"), tmp_path / "in", "overlay")
+        predict_files(tmp_path, files, tmp_path / "in", "overlay")
     out = tmp_path / "in" / "deep" / "out"
     assert predict_files(tmp_path, find_files([tmp_path / "in"], out), out, "overlay") == []
     assert find_files([tmp_path / "in"], out) == files

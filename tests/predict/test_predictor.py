@@ -1,4 +1,6 @@
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from PIL import Image
 
 import smalti
 from smalti import create_model
+from smalti.containers import Predictions
 from smalti.predict.folder import find_files, predict_files
 from smalti.predict.pictures import as_tensor
 from smalti.predict.predictor import Predictor
@@ -73,6 +76,26 @@ def test_grey_and_alpha(predictor, picture):
 def test_what_is_no_picture_is_refused(predictor, bad, message):
     with pytest.raises(ValueError, match=message):
         predictor(bad)
+
+
+def test_large_pictures_take_turns(predictor, monkeypatch):
+    """Memory is asked for each as if it were alone."""
+    working, most = [], {}
+
+    def viewed(image):
+        working.append(image)
+        most[image.shape[-1]] = max(most.get(image.shape[-1], 0), len(working))
+        time.sleep(0.05)
+        working.pop()
+        return Predictions(labels=predictor.labels)
+
+    monkeypatch.setattr(predictor, "_viewed", viewed)
+    monkeypatch.setattr("smalti.predict.predictor.choose_tiles", lambda size, per_pixel: None)
+    for side in (64, 1040):
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(predictor, [np.zeros((side, side, 3), np.uint8)] * 4))
+    assert most[64] > 1
+    assert most[1040] == 1
 
 
 def test_exif_orientation_is_honoured(predictor, tmp_path):

@@ -1,6 +1,8 @@
 """Each source goes its way: pictures, rasters and videos, in one command."""
 
 import logging
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -110,6 +112,23 @@ def test_what_is_answered_is_passed_over(run, pixels, tmp_path, monkeypatch, cap
     assert written()[:2] == [photo, map_]
     words.extend(["--smoothing", "0.5"])
     assert all(now > then for now, then in zip(written(), first, strict=True))
+
+
+def test_being_told_to_end_is_as_ctrl_c(run, pixels, tmp_path, monkeypatch, capsys):
+    """What is begun is finished: a video until there is a file that plays."""
+    monkeypatch.setattr("smalti.predict.sources.predict_sources", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    assert command(monkeypatch, "predict", tmp_path / "photo.png", "--model", run, "--out", tmp_path / "out") == 130
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_card_keeps_paths_to_itself(network, tmp_path):
+    recipe = Recipe(name="tiny", model="sis_cnn", config=network.config, data=DataRecipe(set="scenes", root="/my/data"),
+                    weights="/home/me/runs/first/best.safetensors")  # fmt: skip
+    checkpoint.save(network, Card(recipe=recipe, labels=network.labels, metrics={}), tmp_path / "net.safetensors")
+    kept = checkpoint.read_card(tmp_path / "net.safetensors").recipe
+    assert (kept.weights, kept.data.root) == ("first/best.safetensors", None)
+    assert b"/my/" not in (tmp_path / "net.safetensors").read_bytes()
 
 
 def test_one_bad_source_never_stops_the_rest(run, pixels, tmp_path, monkeypatch, capsys):
@@ -232,7 +251,8 @@ def test_answers_of_rasters_never_replace_a_picture_beside_them(run, pixels, tmp
     for name in ("tile_preview.jpg", "tile_labels.tif"):
         Image.fromarray(pixels).save(tmp_path / name)
         before = (tmp_path / name).read_bytes()
-        assert command(monkeypatch, "predict", tmp_path, "--model", run, "--out", tmp_path) == 1
+        files = (tmp_path / "tile.tif", tmp_path / name)
+        assert command(monkeypatch, "predict", *files, "--model", run, "--out", tmp_path) == 1
         assert "would replace a source" in capsys.readouterr().err
         assert (tmp_path / name).read_bytes() == before
         (tmp_path / name).unlink()

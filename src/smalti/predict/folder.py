@@ -4,7 +4,8 @@ import contextlib
 import errno
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +17,16 @@ from smalti.checkpoint import find
 from smalti.containers import Predictions
 from smalti.data.contract import DataError
 from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures, picture_size, read_picture
+from smalti.files import claimed
 from smalti.predict.journal import Job, Journal
 from smalti.predict.loading import load
 from smalti.predict.options import Options
-from smalti.predict.pipeline import MOST_PIXELS, Steps, run
-from smalti.predict.predictor import Predictor
-from smalti.predict.runtimes import MOST_AT_ONCE
+from smalti.predict.pipeline import Steps, run
+from smalti.predict.predictor import WHOLE, Predictor
 from smalti.predict.writers import ENDINGS, FOLDERS, WRITERS, Entry, NoSuchAnswerError, Writer, kinds_of
 
+MOST_IN_A_ROW = 3
+"""Pictures for which the runtime or the memory may fail, one after the other, until the run ends."""
 Progress = Callable[[int, int], None]
 """Is told the pictures done, and the pictures in all."""
 
@@ -32,14 +35,16 @@ def find_files(paths: Sequence[Path], out: Path) -> list[Path]:
     """The pictures meant: files as named, folders by everything below them that is a picture and no answer in `out`.
 
     Raises:
-        ValueError: If a path does not exist, or a folder has no picture.
+        ValueError: If a path does not exist, a folder has no picture, or is that of the answers.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
             answers = out.resolve()
-            inside = [p for p in find_pictures(path)
-                      if answers == path.resolve() or answers not in p.resolve().parents]  # fmt: skip
+            if answers == path.resolve():
+                raise ValueError(f"{path}: answers among the pictures would be taken for pictures the next time: "
+                                 "choose another folder with --out")  # fmt: skip
+            inside = [p for p in find_pictures(path) if answers not in p.resolve().parents]
             if not inside:
                 raise ValueError(f"{path}: no pictures in this folder ({', '.join(sorted(PICTURE_SUFFIXES))})")
             found += inside
@@ -95,11 +100,18 @@ def predict_files(
         return answer_files(loaded, files, out, kinds, journal=journal, progress=progress)
 
 
-def open_journal(model: Path, kinds: Sequence[str], out: Path, options: Options) -> Journal:
-    """The journal of the answers in `out`, which is made if it is not there."""
+@contextmanager
+def open_journal(model: Path, kinds: Sequence[str], out: Path, options: Options) -> Iterator[Journal]:
+    """The journal of the answers in `out`, which is made if it is not there, and kept from other processes until then.
+
+    Raises:
+        ValueError: If it is no folder, or another process writes there.
+    """
     made_by = {"model": _identity(model), **options.deciding(), "show": list(kinds)}
-    out.mkdir(parents=True, exist_ok=True)
-    return Journal(out, made_by, options.resume)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file, and answers are written into a folder: choose another --out")
+    with claimed(out), Journal(out, made_by, options.resume) as journal:
+        yield journal
 
 
 def answer_files(
@@ -127,6 +139,10 @@ def answer_files(
             work.finish()
             raise KeyboardInterrupt(f"stopped after {work.count} of {len(files)} pictures; what is in {out} is whole, "
                                     "and --resume goes on") from None  # fmt: skip
+        except Exception:
+            with contextlib.suppress(OSError):  # a full disk
+                work.finish()
+            raise
     work.finish()
     return work.failed
 
@@ -139,7 +155,7 @@ class _Work:
     ) -> None:
         self.jobs, self.writers, self.journal, self.progress = jobs, writers, journal, progress
         self.failed: list[str] = []
-        self.count = 0
+        self.count = self.failed_in_a_row = 0
 
     def left(self) -> list[Job]:
         """Jobs without an answer."""
@@ -162,6 +178,10 @@ class _Work:
     def settle(self, job: Job, result: dict[str, Entry] | Exception) -> None:
         if isinstance(result, NoSuchAnswerError) or (isinstance(result, Exception) and not _of_one_picture(result)):
             raise result
+        self.failed_in_a_row = self.failed_in_a_row + 1 if isinstance(result, RuntimeError | MemoryError) else 0
+        if self.failed_in_a_row == MOST_IN_A_ROW:
+            raise ValueError(f"{job.file}: {result}; {MOST_IN_A_ROW} pictures failed one after the other, so it is not "
+                             f"theirs: what is in {self.journal.out} is whole, and --resume goes on")  # fmt: skip
         if isinstance(result, Exception):
             self.failed.append(str(result) if str(job.file) in str(result) else f"{job.file}: {result}")
         else:
@@ -178,18 +198,20 @@ class _Work:
 
 
 def _are_small(files: Sequence[Path]) -> bool:
-    """Whether as many as may be computed side by side can be held at a time, judging by some of them."""
+    """Whether they can be computed side by side, judging by some of them: large ones take turns."""
     pixels = 0
     for file in files[:: max(1, len(files) // 16)]:
         with contextlib.suppress(DataError):  # which is told when its turn comes
             height, width = picture_size(file)
             pixels = max(pixels, height * width)
-    return pixels * MOST_AT_ONCE <= MOST_PIXELS
+    return pixels <= WHOLE
 
 
 def _of_one_picture(error: Exception) -> bool:
-    """Whether the next picture may well succeed."""
-    return isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG)
+    """Whether the next picture may well succeed: memory and runtimes fail for one that is large or odd."""
+    return isinstance(error, ValueError | RuntimeError | MemoryError) or (
+        isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+    )
 
 
 def _identity(model: Path) -> str:

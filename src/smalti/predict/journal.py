@@ -44,7 +44,7 @@ class Journal:
 
     def __init__(self, out: Path, made_by: Mapping[str, Any], resume: bool) -> None:
         """With `resume`, what stands in the folder is kept if it was made in the same way, else forgotten."""
-        path = out / JOURNAL
+        self.out, path = out, out / JOURNAL
         self.done: dict[str, dict[str, Entry]] = _read(path, made_by) if resume else {}
         lines = [json.dumps({"made_by": made_by}), *map(_line, self.done.items())]
         write_text(path, "".join(f"{line}\n" for line in lines))

@@ -23,6 +23,7 @@ from smalti.hardware import Precision
 from smalti.models.contract import SegmentationModel
 from smalti.predict.predictor import Predictor
 from smalti.predict.runtimes import (
+    COMPILED,
     ENDINGS,
     OnnxRuntime,
     OpenVinoRuntime,
@@ -163,7 +164,7 @@ def _converted(model: SegmentationModel, card: Card, file: Path, execution: Exec
             log.warning("converting the network for %s, once (about half a minute)", kind)
             program = to_program(model, card.recipe.input)
             form.of(program).write(place, exported_card(card, kind, program.outputs))
-            _forget_oldest(place.parent)
+            _forget_oldest()
         with contextlib.suppress(OSError):  # a cache that cannot be written to
             os.utime(place)
         return RUNTIMES[kind](place, read_exported_card(place), precision, execution.side_by_side)
@@ -176,16 +177,22 @@ def _converted(model: SegmentationModel, card: Card, file: Path, execution: Exec
         return None
 
 
-def _forget_oldest(folder: Path) -> None:
+def _forget_oldest() -> None:
     """Keeps the `CONVERTED` networks that were used last; other processes may do the same."""
     endings = {form.ending for form in FORMS.values()}
-    files = [file for file in folder.iterdir() if file.suffix in endings]
+    files = [file for file in (cache_folder() / "converted").iterdir() if file.suffix in endings]
     with contextlib.suppress(OSError):
-        files.sort(key=lambda file: file.stat().st_mtime)
-        for file in files[:-CONVERTED]:
+        for file in _all_but_the_last(files, CONVERTED):
             file.unlink(missing_ok=True)
             if file.suffix == OpenVinoForm.ending:
                 file.with_suffix(OpenVinoForm.weights_ending).unlink(missing_ok=True)
+        # OpenVINO keeps what it compiled of them, for one picture and for many at once, and forgets nothing by itself.
+        for file in _all_but_the_last(list((cache_folder() / COMPILED).iterdir()), 2 * CONVERTED):
+            file.unlink(missing_ok=True)
+
+
+def _all_but_the_last(files: list[Path], kept: int) -> list[Path]:
+    return sorted(files, key=lambda file: file.stat().st_mtime)[:-kept]
 
 
 def _there(package: str) -> bool:

@@ -1,5 +1,7 @@
 """The one way to an answer: every command, page and report calls this `Predictor`."""
 
+import contextlib
+import threading
 from typing import Literal
 
 import torch
@@ -46,6 +48,7 @@ class Predictor:
         self.runtime = runtime or TorchRuntime(model)
         self.views = Views()
         self.tiles: Tiles | Literal["auto"] | None = "auto"
+        self._large = threading.Lock()
 
     @property
     def labels(self) -> LabelSet:
@@ -74,20 +77,22 @@ class Predictor:
                 f"this network brings every picture to {max(self.policy.size)} pixels, so scales of views change "
                 "nothing: leave them out, or change the input (--set input.size=…)"
             )
-        tiles = self._tiles_for(image)
-        return self._viewed(image) if tiles is None else predict_tiled(self._viewed, image, tiles)
+        # Those for which memory is asked take turns, so that what one may take is not counted on twice.
+        with self._large if _area(image) > WHOLE else contextlib.nullcontext():
+            tiles = self._tiles_for(image)
+            return self._viewed(image) if tiles is None else predict_tiled(self._viewed, image, tiles)
 
     def _tiles_for(self, image: Tensor) -> Tiles | None:
         if self.tiles != "auto":
             return self.tiles
-        height, width = int(image.shape[-2]), int(image.shape[-1])
-        if height * width <= WHOLE:
+        if _area(image) <= WHOLE:
             return None
+        size = int(image.shape[-2]), int(image.shape[-1])
         if self.policy.fit != "pad" or self.policy.size is not None:
             if "semantic" in self.model.needs:  # boxes alone take no memory to speak of
-                check_whole((height, width), ANSWER_BYTES * len(self.labels) * self.at_once)
+                check_whole(size, ANSWER_BYTES * len(self.labels))
             return None
-        return choose_tiles((height, width), BYTES_PER_PIXEL * max(self.views.scales) ** 2 * self.at_once)
+        return choose_tiles(size, BYTES_PER_PIXEL * max(self.views.scales) ** 2)
 
     def _viewed(self, image: UInt[Tensor, "channels height width"]) -> Predictions:
         return predict_views(self._plain, image, self.views)
@@ -95,3 +100,7 @@ class Predictor:
     def _plain(self, image: UInt[Tensor, "channels height width"]) -> Predictions:
         fitted, frame = fit_picture(image, self.policy, self.model.stride)
         return self.model.decode(self.runtime(fitted[None]), [frame])[0]
+
+
+def _area(image: Tensor) -> int:
+    return int(image.shape[-2] * image.shape[-1])

@@ -22,6 +22,8 @@ from smalti.hardware import Precision, autocast, best_device, uses_bfloat16
 from smalti.models.contract import SegmentationModel
 from smalti.models.create import CARD
 
+COMPILED = "openvino"
+"""In the cache folder: what OpenVINO compiled."""
 MOST_AT_ONCE = 4
 """Pictures that are computed side by side: each takes memory."""
 ENDINGS = tuple(form.ending for form in FORMS.values())
@@ -78,8 +80,11 @@ class OnnxRuntime(Runtime):
         import onnxruntime  # noqa: PLC0415  # optional, and slow to import
 
         options = onnxruntime.SessionOptions()
-        self.at_once = min(MOST_AT_ONCE, torch.get_num_threads()) if side_by_side else 1
-        options.intra_op_num_threads = torch.get_num_threads() // self.at_once
+        threads = torch.get_num_threads()
+        # The most pictures of those that leave fewest threads without work.
+        counts = range(1, min(MOST_AT_ONCE, threads) + 1) if side_by_side else (1,)
+        self.at_once = max(counts, key=lambda count: (threads // count * count, count))
+        options.intra_op_num_threads = threads // self.at_once
         options.log_severity_level = 3  # errors only
         usable = set(onnxruntime.get_available_providers())
         providers = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in usable]
@@ -118,7 +123,7 @@ class OpenVinoRuntime(Runtime):
             "PERFORMANCE_HINT": "THROUGHPUT" if side_by_side else "LATENCY",
             "PERFORMANCE_HINT_NUM_REQUESTS": MOST_AT_ONCE if side_by_side else 1,
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "CACHE_DIR": str(cache_folder() / "openvino"),
+            "CACHE_DIR": str(cache_folder() / COMPILED),
         }
         if precision != "auto":
             settings["INFERENCE_PRECISION_HINT"] = {"float32": "f32", "bfloat16": "bf16"}[precision]
@@ -169,6 +174,8 @@ def read_exported_card(path: Path) -> Card:
     Raises:
         ValueError: If it is none of this package's, was made by a newer version, or a package that reads it is missing.
     """
+    if path.is_file() and path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty (0 bytes): copy it again")
     try:
         text = {".onnx": _onnx_card, ".xml": _openvino_card, ".pt2": _torch_card}[path.suffix](path)
     except ValueError:

@@ -109,17 +109,19 @@ class _Answering:
     options: Options
     video_options: VideoOptions
     outcome: Outcome
-    predictors: dict[bool, Predictor] = field(default_factory=dict)
-    """One that computes pictures side by side, one that computes rasters and videos part by part; those needed."""
+    predictor: Predictor | None = None
+    side_by_side: bool = False
+    """Whether the predictor is one for many pictures at once."""
 
     def load(self, pictures: int = 0, side_by_side: bool = False) -> Predictor:
         """For so many pictures, or for the rest."""
-        if side_by_side not in self.predictors:
+        if self.predictor is None or side_by_side != self.side_by_side:
+            self.predictor = None  # not both in memory
             execution = replace(self.options.execution, pictures=pictures + self.work, side_by_side=side_by_side)
-            self.predictors[side_by_side] = load(self.model, execution, self.options.changes)
-        predictor = self.predictors[side_by_side]
-        predictor.views, predictor.tiles = self.options.views, self.options.tiles
-        return predictor
+            self.predictor = load(self.model, execution, self.options.changes)
+            self.side_by_side = side_by_side
+        self.predictor.views, self.predictor.tiles = self.options.views, self.options.tiles
+        return self.predictor
 
     def attempt(self, source: str, work: Callable[[], str | None]) -> None:
         """Does the work, which says what went wrong."""
