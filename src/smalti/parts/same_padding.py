@@ -10,15 +10,13 @@ def pad_same(
 ) -> Float[Tensor, "batch channels padded_height padded_width"]:
     """Zeros around the map, so that `conv` without padding answers ceil(size / stride); the odd one right and below.
 
-    Written without `max` and `ceil`: nested over five strides, torch.export does not come to an end with those; and the
-    usual case without `%`, which OpenVINO's converter does not know for sizes.
+    Written without `max` and `ceil`: nested over five strides, torch.export does not come to an end with those.
     """
     pads: list[int] = []
     for size, kernel, stride, dilation in zip(x.shape[-2:], conv.kernel_size, conv.stride, conv.dilation, strict=True):
         reach = (kernel - 1) * dilation + 1 - stride  # beyond the last stride; 0 or more, or nothing would be learned
         if stride == 2 and reach % 2 == 1:  # the case of every encoder: only the left pad depends on the size
-            odd = size - size // 2 * 2
-            pads = [(reach - 1) // 2 + odd, (reach + 1) // 2, *pads]
+            pads = [(reach - 1) // 2 + size % 2, (reach + 1) // 2, *pads]
         else:
             total = reach + -size % stride
             pads = [total // 2, total - total // 2, *pads]

@@ -29,4 +29,5 @@ class BoxHead(nn.Module):
 
 
 def _by_box(answer: Float[Tensor, "batch _ height width"], last: int) -> Float[Tensor, "batch boxes last"]:
-    return answer.permute(0, 2, 3, 1).reshape(answer.shape[0], -1, last)
+    # Without a length to be worked out: of symbolic sizes that takes torch.export many minutes.
+    return answer.unflatten(1, (-1, last)).permute(0, 3, 4, 1, 2).flatten(1, 3)
