@@ -30,4 +30,5 @@ class BoxHead(nn.Module):
 
 def _by_box(answer: Float[Tensor, "batch _ height width"], last: int) -> Float[Tensor, "batch boxes last"]:
     # Without a length to be worked out: of symbolic sizes that takes torch.export many minutes.
-    return answer.unflatten(1, (-1, last)).permute(0, 3, 4, 1, 2).flatten(1, 3)
+    by_box: Tensor = torch.unflatten(answer, 1, (-1, last))
+    return by_box.permute(0, 3, 4, 1, 2).flatten(1, 3)
