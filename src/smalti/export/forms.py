@@ -1,7 +1,6 @@
 """Networks in the form of another runtime, in memory, and on disk with their card inside."""
 
 import json
-import operator
 import shutil
 import tempfile
 import warnings
@@ -83,21 +82,6 @@ class OnnxForm(Form):
             return OnnxForm(onnx.load(target))
 
 
-def _without_remainders(graph: torch.fx.Graph) -> None:
-    """Writes `size % n` as `size - size // n * n`: OpenVINO's converter does not know remainders of sizes.
-
-    Not in the network itself: torch.export takes twice as long to reason about the longer form.
-    """
-    for node in list(graph.nodes):
-        if node.target is operator.mod:
-            size, divisor = node.args
-            with graph.inserting_before(node):
-                whole = graph.call_function(operator.floordiv, (size, divisor))
-                below = graph.call_function(operator.mul, (whole, divisor))
-                node.replace_all_uses_with(graph.call_function(operator.sub, (size, below)))
-            graph.erase_node(node)
-
-
 class OpenVinoForm(Form):
     """A model of OpenVINO (`.xml` and, beside it, `.bin`); the card is its runtime entry `smalti`."""
 
@@ -112,7 +96,6 @@ class OpenVinoForm(Form):
         wanted("openvino")
         import openvino  # noqa: PLC0415  # optional, and slow to import
 
-        _without_remainders(program.graph.graph_module.graph)
         with _quiet():
             model = openvino.convert_model(program.graph)
         model.inputs[0].get_tensor().set_names({INPUT})

@@ -70,7 +70,7 @@ def convolve_resized(
     ]
     columns = [shifted_resize(height, m.shape[-2], m).transpose(0, 1).flatten(1) for m, _ in smaller]
     smooth = torch.cat(columns, 1) @ torch.cat(rows, 1).flatten(2)  # [batch, height, width * out]
-    smooth = smooth.reshape(maps[0].shape[0], height, width, -1).permute(0, 3, 1, 2)
+    smooth = torch.unflatten(smooth, 2, (-1, weight.shape[0])).permute(0, 3, 1, 2)
     return smooth if total is None else total + smooth
 
 
@@ -79,7 +79,7 @@ def taps_of(
 ) -> Float[Tensor, "batch 3 3 rows columns out"]:
     """The map under each tap of a 3x3 convolution, at the map's own size."""
     taps = F.conv2d(x, weight.permute(2, 3, 0, 1).reshape(-1, x.shape[1], 1, 1))
-    return taps.reshape(x.shape[0], 3, 3, -1, *x.shape[-2:]).permute(0, 1, 2, 4, 5, 3)
+    return torch.unflatten(taps, 1, (3, 3, weight.shape[0])).permute(0, 1, 2, 4, 5, 3)
 
 
 def shifted_resize(size: int, old: int, like: Tensor) -> Float[Tensor, "3 size old"]:

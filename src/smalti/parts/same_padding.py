@@ -1,5 +1,8 @@
 """TensorFlow's padding ("SAME"), for the encoders whose weights were made there; exports with dynamic sizes."""
 
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,16 +13,17 @@ def pad_same(
 ) -> Float[Tensor, "batch channels padded_height padded_width"]:
     """Zeros around the map, so that `conv` without padding answers ceil(size / stride); the odd one right and below.
 
-    Written without `max` and `ceil`: nested over five strides, torch.export does not come to an end with those.
+    The padded size is `outputs * stride` and a constant, without the map's own size: so the expressions that
+    torch.export reasons about grow by one term with each stride. With a remainder of the size they double.
     """
-    pads: list[int] = []
+    pads: list[Any] = []  # numbers; in torch.export, expressions of the size
     for size, kernel, stride, dilation in zip(x.shape[-2:], conv.kernel_size, conv.stride, conv.dilation, strict=True):
-        reach = (kernel - 1) * dilation + 1 - stride  # beyond the last stride; 0 or more, or nothing would be learned
-        if stride == 2 and reach % 2 == 1:  # the case of every encoder: only the left pad depends on the size
-            pads = [(reach - 1) // 2 + size % 2, (reach + 1) // 2, *pads]
-        else:
-            total = reach + -size % stride
-            pads = [total // 2, total - total // 2, *pads]
+        span = (kernel - 1) * dilation + 1
+        outputs = (size + stride - 1) // stride
+        total: int | torch.SymInt = outputs * stride - size + span - stride
+        if span < stride:
+            total = torch.sym_max(total, 0)
+        pads = [total // 2, total - total // 2, *pads]
     return F.pad(x, pads)
 
 
