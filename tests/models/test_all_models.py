@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,11 +10,12 @@ import torch.nn.functional as F
 from smalti import checkpoint
 from smalti.checkpoint import Card
 from smalti.containers import Frame, Instances, Outputs, Targets
+from smalti.export.program import to_program
 from smalti.labels import LabelSet
 from smalti.models import MODELS
 from smalti.models.create import build, create_model, load_weights, model_class
 from smalti.parts.losses import SemanticLoss
-from smalti.recipe import DataRecipe, Recipe
+from smalti.recipe import DataRecipe, InputPolicy, Recipe
 
 SMALL = {
     "sis_cnn": {
@@ -143,6 +145,22 @@ def test_any_size_after_padding_to_the_stride(make, name, config, size):
     assert answer.semantic.max() < 5
     assert answer.probabilities.shape == (5, *size)
     torch.testing.assert_close(answer.confidence, answer.probabilities.amax(0))
+
+
+@pytest.mark.parametrize(("name", "config"), CASES)
+def test_its_graph_for_other_runtimes_answers_alike_at_any_size(make, name, config, monkeypatch):
+    """Traced at one size: nothing in it may remember that size, or what is larger or odd there."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # sizes are symbols while a graph is traced
+    model = make(name, config).eval()
+    graph = to_program(model, InputPolicy()).graph.module(check_guards=False)
+    for size in ((1, 1), (17, 40), (96, 33), (130, 190), (259, 320)):
+        rows, columns = (-(-side // model.stride) * model.stride for side in size)
+        images = pictures(1, 3, rows, columns)
+        with torch.no_grad():
+            wanted = [value for value in model(images) if isinstance(value, torch.Tensor)]
+            found = graph(images)
+        for one, other in zip(wanted, found, strict=True):
+            torch.testing.assert_close(other, one, rtol=0, atol=1e-5 * float(one.abs().max()))
 
 
 @pytest.mark.parametrize(("name", "config"), CASES)

@@ -83,12 +83,15 @@ def _raise(deconv: nn.Module, coarse: Map, fine: Map) -> Map:
     resized, so that pictures of any size can be answered.
     """
     raised: Tensor = deconv(coarse)
-    size = tuple(max(int(r), int(f)) for r, f in zip(raised.shape[-2:], fine.shape[-2:], strict=True))
-    if size != tuple(raised.shape[-2:]):
-        raised = F.interpolate(raised, size, mode="bilinear", align_corners=False)
-    cut = []
-    for axis in (-2, -1):
-        n, target = coarse.shape[axis], fine.shape[axis]
-        first = 1 if target in (2 * n - 1, 2 * n) else 0
-        cut.append(slice(first, first + target))
-    return raised[..., cut[0], cut[1]]
+    lengths, first = zip(*(_reach(coarse.shape[axis], fine.shape[axis]) for axis in (-2, -1)), strict=True)
+    if lengths != tuple(raised.shape[-2:]):
+        raised = F.interpolate(raised, lengths, mode="bilinear", align_corners=False)
+    return raised.narrow(-2, first[0], fine.shape[-2]).narrow(-1, first[1], fine.shape[-1])
+
+
+def _reach(coarse: int, fine: int) -> tuple[int, int]:
+    """The length to which 2 * `coarse` + 1 pixels are resized, and the first of the `fine` ones that are kept."""
+    if coarse == 1:  # without comparing, or an exported network would take all pictures for large ones
+        cut = 2 // fine - 1 // fine  # 1 for one and two pixels, else 0
+        return fine + (3 - fine) * cut, cut
+    return max(2 * coarse + 1, fine), int(fine <= 2 * coarse)
