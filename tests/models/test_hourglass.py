@@ -15,7 +15,7 @@ from smalti.labels import LabelSet
 from smalti.metrics.panoptic import PanopticQuality
 from smalti.models.create import create_model
 from smalti.models.hourglass import SEEDS, Config
-from smalti.parts.encoders.indexed_vgg import IndexedVGG
+from smalti.parts.encoders.indexed_vgg import IndexedVGG, _pool
 from smalti.parts.grouping import Grouping, group_objects
 from smalti.parts.losses.balance import UncertaintyWeights
 from smalti.parts.losses.distance import distance_loss
@@ -314,3 +314,12 @@ def test_defaults_are_the_papers():
     assert Config() == Config(
         tasks=("semantic", "edges", "distances"), encoder="vgg16_bn", skip="concat", shared_stages=3
     )
+
+
+@pytest.mark.parametrize("size", [(1, 1), (6, 8), (7, 4), (5, 9)])
+def test_pooling_for_other_runtimes_finds_the_same_places(size, monkeypatch):
+    maps = torch.randint(0, 3, (2, 3, *size), generator=torch.Generator().manual_seed(0)).float()  # often equal
+    wanted = _pool(maps)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    for one, other in zip(_pool(maps), wanted, strict=True):
+        assert torch.equal(one, other)

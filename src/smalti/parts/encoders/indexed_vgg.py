@@ -71,6 +71,26 @@ class IndexedVGG(nn.Module):
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-            x, where = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
+            x, where = _pool(x)
             indices.append(where)
         return x, maps, indices
+
+
+def _pool(
+    x: Float[Tensor, "batch channels height width"],
+) -> tuple[Float[Tensor, "batch channels _ _"], Int[Tensor, "batch channels _ _"]]:
+    """The largest of each 2x2 pixels (fewer at odd borders), and the first place in its map where it stands."""
+    if not torch.compiler.is_exporting():
+        pooled, places = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
+        return pooled, places
+    # The same in slices and comparisons, which every runtime knows: OpenVINO takes longer for pooling with places than
+    # for the convolutions.
+    pooled = F.max_pool2d(x, 2, 2, ceil_mode=True)
+    rows, columns, width = pooled.shape[-2], pooled.shape[-1], x.shape[-1]
+    first = x[..., ::2, ::2] == pooled
+    right = F.pad(x[..., ::2, 1::2], (0, columns - width // 2), value=-torch.inf) == pooled
+    below = F.pad(x[..., 1::2, ::2], (0, 0, 0, rows - x.shape[-2] // 2), value=-torch.inf) == pooled
+    lower = (~(first | right)).long()
+    beside = (~(first | (below & ~right))).long()
+    corners = 2 * width * torch.arange(rows, device=x.device)[:, None] + 2 * torch.arange(columns, device=x.device)
+    return pooled, corners + lower * width + beside
