@@ -187,3 +187,18 @@ def test_padding_of_odd_sizes_is_known_to_openvino():
         picture = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
         found = torch.from_numpy(compiled(picture.numpy())[0])
         torch.testing.assert_close(found, layer(picture.float()), atol=1e-3, rtol=1e-4)
+
+
+def test_unpooling_in_openvino_at_tiny_and_large_sizes():
+    """OpenVINO's own pooling refuses single rows, and its own unpooling loses count in large maps."""
+    torch.manual_seed(0)
+    model = create_model("hourglass", classes=("sky", "road"), encoder="vgg11_bn", upsample="unpool").eval()
+    form = OpenVinoForm.of(to_program(model, InputPolicy()))
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = openvino.compile_model(form.model, "CPU", options)
+    for size in ((1, 1), (16, 50), (33, 40), (360, 480)):
+        picture = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
+        with torch.no_grad():
+            wanted = model(picture).semantic
+        found = torch.from_numpy(compiled(picture.numpy())["semantic"])
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))

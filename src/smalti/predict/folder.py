@@ -102,7 +102,7 @@ def predict_files(
 
 @contextmanager
 def open_journal(model: Path, kinds: Sequence[str], out: Path, options: Options) -> Iterator[Journal]:
-    """The journal of the answers in `out`, which is made if it is not there, and kept from other processes until then.
+    """The journal of the answers in `out`, which is made if it is not there; no other process writes there meanwhile.
 
     Raises:
         ValueError: If it is no folder, or another process writes there.
@@ -139,6 +139,8 @@ def answer_files(
             work.finish()
             raise KeyboardInterrupt(f"stopped after {work.count} of {len(files)} pictures; what is in {out} is whole, "
                                     "and --resume goes on") from None  # fmt: skip
+        except NoSuchAnswerError:  # nothing was answered, and what was there before stays
+            raise
         except Exception:
             with contextlib.suppress(OSError):  # a full disk
                 work.finish()
@@ -179,12 +181,12 @@ class _Work:
         if isinstance(result, NoSuchAnswerError) or (isinstance(result, Exception) and not _of_one_picture(result)):
             raise result
         self.failed_in_a_row = self.failed_in_a_row + 1 if isinstance(result, RuntimeError | MemoryError) else 0
-        if self.failed_in_a_row == MOST_IN_A_ROW:
-            raise ValueError(f"{job.file}: {result}; {MOST_IN_A_ROW} pictures failed one after the other, so it is not "
-                             f"theirs: what is in {self.journal.out} is whole, and --resume goes on")  # fmt: skip
         if isinstance(result, Exception):
             self.failed.append(str(result) if str(job.file) in str(result) else f"{job.file}: {result}")
-        else:
+        if self.failed_in_a_row == MOST_IN_A_ROW:
+            raise ValueError("\n".join([f"stopped, as {MOST_IN_A_ROW} pictures failed one after the other; what is in "
+                                        f"{self.journal.out} is whole, and --resume goes on:", *self.failed]))  # fmt: skip
+        if not isinstance(result, Exception):
             self.journal.add(job, result)
         self.count += 1
         if self.progress is not None:

@@ -99,7 +99,10 @@ class OnnxRuntime(Runtime):
 
     def __call__(self, images: UInt[Tensor, "batch channels height width"]) -> Outputs:
         """See `Runtime`."""
-        answers = self._session.run(list(self._outputs), {INPUT: images.cpu().numpy()})
+        try:
+            answers = self._session.run(list(self._outputs), {INPUT: images.cpu().numpy()})
+        except Exception as error:  # its errors share no class of their own
+            raise RuntimeError(_first_line(error)) from error
         return _outputs(self._outputs, [torch.from_numpy(answer) for answer in answers])
 
 
@@ -143,8 +146,15 @@ class OpenVinoRuntime(Runtime):
         """See `Runtime`."""
         if not hasattr(self._requests, "own"):
             self._requests.own = self._compiled.create_infer_request()
-        answers = self._requests.own.infer({INPUT: images.cpu().numpy()}, share_inputs=True, share_outputs=True)
-        return _outputs(self._outputs, [torch.from_numpy(np.array(answers[name])) for name in self._outputs])
+        try:
+            answers = self._requests.own.infer({INPUT: images.cpu().numpy()}, share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise RuntimeError(_first_line(error)) from error
+        found = _outputs(self._outputs, [torch.from_numpy(np.array(answers[name])) for name in self._outputs])
+        # On a single thread OpenVINO swallows its own errors, and answers with what it had before.
+        if found.semantic is not None and len(found.semantic) != len(images):
+            raise RuntimeError("OpenVINO gave no answer, and no reason: try --runtime onnx or torch")
+        return found
 
 
 class ProgramRuntime(Runtime):

@@ -46,7 +46,7 @@ class UnpoolingStage(nn.Module):
         Where `match` is None no weight is in it: stages on the same maps can share it.
         """
         if indices is not None:
-            x = F.max_unpool2d(x, indices, (2, 2), (2, 2), output_size=size)
+            x = _unpool(x, indices, size)
         elif x.shape[-2:] != size:
             x = F.interpolate(x, size, mode="bilinear", align_corners=False)
         if self.match is not None:
@@ -63,3 +63,15 @@ class UnpoolingStage(nn.Module):
         """Convolves what `join` answers."""
         found: Tensor = self.convs(joint)
         return found
+
+
+def _unpool(
+    x: Float[Tensor, "batch channels _ _"], places: Int[Tensor, "batch channels _ _"], size: tuple[int, int]
+) -> Float[Tensor, "batch channels height width"]:
+    """Zeros, and each value at its place in its map."""
+    if not torch.compiler.is_exporting():
+        return F.max_unpool2d(x, places, (2, 2), (2, 2), output_size=size)
+    # The same for other runtimes: OpenVINO counts places through all maps together, and wrongly from 8 million on.
+    height, width = size
+    zeros = x.new_zeros((*x.shape[:2], height * width))
+    return torch.unflatten(zeros.scatter(2, places.flatten(2), x.flatten(2)), 2, (height, width))

@@ -83,13 +83,13 @@ def _pool(
     if not torch.compiler.is_exporting():
         pooled, places = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
         return pooled, places
-    # The same in slices and comparisons, which every runtime knows: OpenVINO takes longer for pooling with places than
-    # for the convolutions.
-    pooled = F.max_pool2d(x, 2, 2, ceil_mode=True)
-    rows, columns, width = pooled.shape[-2], pooled.shape[-1], x.shape[-1]
-    first = x[..., ::2, ::2] == pooled
-    right = F.pad(x[..., ::2, 1::2], (0, columns - width // 2), value=-torch.inf) == pooled
-    below = F.pad(x[..., 1::2, ::2], (0, 0, 0, rows - x.shape[-2] // 2), value=-torch.inf) == pooled
+    # The same in slices and comparisons: OpenVINO takes longer for pooling with places than for the convolutions, and
+    # pools no map of a single row or column, so odd ones are made even first.
+    width = x.shape[-1]
+    rows, columns = (x.shape[-2] + 1) // 2, (width + 1) // 2
+    even = F.pad(x, (0, 2 * columns - width, 0, 2 * rows - x.shape[-2]), value=-torch.inf)
+    pooled = F.max_pool2d(even, 2, 2)
+    first, right, below = (even[..., row::2, column::2] == pooled for row, column in ((0, 0), (0, 1), (1, 0)))
     lower = (~(first | right)).long()
     beside = (~(first | (below & ~right))).long()
     corners = 2 * width * torch.arange(rows, device=x.device)[:, None] + 2 * torch.arange(columns, device=x.device)
