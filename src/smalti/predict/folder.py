@@ -184,8 +184,8 @@ class _Work:
         if isinstance(result, Exception):
             self.failed.append(str(result) if str(job.file) in str(result) else f"{job.file}: {result}")
         if self.failed_in_a_row == MOST_IN_A_ROW:
-            raise ValueError("\n".join([f"stopped, as {MOST_IN_A_ROW} pictures failed one after the other; what is in "
-                                        f"{self.journal.out} is whole, and --resume goes on:", *self.failed]))  # fmt: skip
+            stopped = f"stopped, as {MOST_IN_A_ROW} pictures failed one after the other; --resume goes on:"
+            raise ValueError("\n".join([stopped, *self.failed]))
         if not isinstance(result, Exception):
             self.journal.add(job, result)
         self.count += 1
