@@ -15,10 +15,11 @@ from smalti.checkpoint import FORMAT, Card
 from smalti.export.forms import FORMS, OpenVinoForm
 from smalti.export.program import Program, to_program
 from smalti.labels import LabelSet
+from smalti.parts.encoders import indexed_vgg
 from smalti.parts.same_padding import SameConv2d
 from smalti.predict.loading import Execution, exported_card, load, load_with_card
 from smalti.predict.predictor import Predictor
-from smalti.predict.runtimes import TorchRuntime, read_exported_card
+from smalti.predict.runtimes import OpenVinoRuntime, TorchRuntime, read_exported_card
 from smalti.recipe import DataRecipe, InputPolicy, Recipe
 
 ODD = [(1, 1), (33, 17), (64, 96), (75, 141)]
@@ -202,3 +203,24 @@ def test_unpooling_in_openvino_at_tiny_and_large_sizes():
             wanted = model(picture).semantic
         found = torch.from_numpy(compiled(picture.numpy())["semantic"])
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_errors_that_openvino_swallows_are_noticed(monkeypatch, tmp_path):
+    """On one thread it answers what it did before: here of a pooling that it refuses for single rows."""
+    monkeypatch.setattr(
+        indexed_vgg, "_pool", lambda x: torch.nn.functional.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
+    )
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    model = create_model("hourglass", classes=("sky", "road"), encoder="vgg11_bn", upsample="unpool").eval()
+    recipe = Recipe(name="tiny", model="hourglass", config=model.config, data=DataRecipe(set="scenes"))
+    program, path = to_program(model, InputPolicy()), tmp_path / "net.xml"
+    card = exported_card(Card(recipe=recipe, labels=model.labels, metrics={}), "openvino", program.outputs)
+    OpenVinoForm.of(program).write(path, card)
+    runtime = OpenVinoRuntime(path, card, "float32")
+    for size in ((96, 33), (12, 40), (1, 1)):
+        images = torch.zeros(1, 3, *size, dtype=torch.uint8)
+        if min(size) > 16:
+            assert runtime(images).semantic.shape[-2:] == size
+        else:
+            with pytest.raises(RuntimeError):
+                runtime(images)

@@ -22,7 +22,7 @@ from smalti.predict.folder import find_files, predict_files
 from smalti.predict.options import Options
 from smalti.predict.pipeline import AHEAD, BEHIND, Steps, run
 from smalti.predict.predictor import Predictor
-from smalti.predict.writers import WRITERS
+from smalti.predict.writers import WRITERS, NoSuchAnswerError
 
 LABELS = LabelSet(names=("dark", "bright"), things=frozenset({"bright"}))
 PICTURE = torch.zeros(3, 4, 4, dtype=torch.uint8)
@@ -278,6 +278,17 @@ def test_what_fails_for_one_picture_stops_no_other(network, tmp_path, error):
         predict_files(tmp_path, files, out, "labels,instances")
     answered = {one["image_id"] for one in json.loads((out / "instances.json").read_text())}
     assert answered - {"p5"} == {"p0", "p1"}  # of the last nobody knows whether it was begun
+
+
+def test_asking_for_what_the_network_does_not_know_leaves_earlier_answers_alone(network, tmp_path):
+    files, out = pictures(tmp_path / "in", 2), tmp_path / "out"
+    predict_files(tmp_path, files, out, "instances")
+    before = (out / "instances.json").read_bytes()
+    assert json.loads(before)
+    network.before = lambda seen: (_ for _ in ()).throw(NoSuchAnswerError("no objects"))
+    with pytest.raises(NoSuchAnswerError, match="no objects"):
+        predict_files(tmp_path, files, out, "instances")
+    assert (out / "instances.json").read_bytes() == before
 
 
 def test_a_name_too_long_for_an_answer_is_told_of_that_picture(network, tmp_path):

@@ -45,12 +45,15 @@ def to_program(model: SegmentationModel, policy: InputPolicy) -> Program:
     except Exception as error:  # torch.export raises whatever it likes
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"this network cannot be written as a graph for other runtimes: {first}") from error
-    _from_one_pixel_on(graph)
+    _allow_any_size(graph)
     return Program(graph=graph, outputs=tuple(dict.fromkeys(names)))
 
 
-def _from_one_pixel_on(graph: torch.export.ExportedProgram) -> None:
-    """Takes back the smallest size that torch.export concluded from comparing maps with single pixels."""
+def _allow_any_size(graph: torch.export.ExportedProgram) -> None:
+    """Takes back the smallest sizes that torch.export concluded from comparing maps with single pixels.
+
+    What such comparisons choose between answers alike, which the tests of all networks check from one pixel on.
+    """
     for symbol, limits in graph.range_constraints.items():
         graph.range_constraints[symbol] = type(limits)(1, limits.upper)
 

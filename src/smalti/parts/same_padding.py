@@ -14,7 +14,8 @@ def pad_same(
     """Zeros around the map, so that `conv` without padding answers ceil(size / stride); the odd one right and below.
 
     The padded size is `outputs * stride` and a constant, without the map's own size: so the expressions that
-    torch.export reasons about grow by one term with each stride. With a remainder of the size they double.
+    torch.export reasons about grow by one term with each stride. With a remainder of the size they double. (A kernel
+    that is smaller than its stride, which no encoder known here has, needs a `max`.)
     """
     pads: list[Any] = []  # numbers; in torch.export, expressions of the size
     for size, kernel, stride, dilation in zip(x.shape[-2:], conv.kernel_size, conv.stride, conv.dilation, strict=True):

@@ -135,6 +135,7 @@ class OpenVinoRuntime(Runtime):
         except RuntimeError as error:
             raise ValueError(f"{path}: OpenVINO refuses it: {_first_line(error)}") from error
         self.at_once = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._whole = False  # whether it answers in the size of the pictures; until one is answered, nobody knows
         self._requests = threading.local()  # one for each thread: a request works on one picture at a time
         self._outputs = _names(card)
         asked = card.export["precision"]
@@ -151,10 +152,16 @@ class OpenVinoRuntime(Runtime):
         except RuntimeError as error:
             raise RuntimeError(_first_line(error)) from error
         found = _outputs(self._outputs, [torch.from_numpy(np.array(answers[name])) for name in self._outputs])
-        # On a single thread OpenVINO swallows its own errors, and answers with what it had before.
-        if found.semantic is not None and len(found.semantic) != len(images):
-            raise RuntimeError("OpenVINO gave no answer, and no reason: try --runtime onnx or torch")
+        self._check(images, found)
         return found
+
+    def _check(self, images: Tensor, found: Outputs) -> None:
+        """On a single thread OpenVINO swallows its own errors: then it answers nothing, or what it did before."""
+        empty = any(isinstance(value, Tensor) and len(value) != len(images) for value in found)
+        whole = found.semantic is not None and found.semantic.shape[-2:] == images.shape[-2:]
+        if empty or (self._whole and not whole):
+            raise RuntimeError("OpenVINO gave no answer, and no reason: try --runtime onnx or torch")
+        self._whole = whole
 
 
 class ProgramRuntime(Runtime):

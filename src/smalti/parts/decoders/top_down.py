@@ -91,7 +91,9 @@ def _raise(deconv: nn.Module, coarse: Map, fine: Map) -> Map:
 
 def _reach(coarse: int, fine: int) -> tuple[int, int]:
     """The length to which 2 * `coarse` + 1 pixels are resized, and the first of the `fine` ones that are kept."""
-    if coarse == 1:  # without comparing, or an exported network would take all pictures for large ones
-        cut = 2 // fine - 1 // fine  # 1 for one and two pixels, else 0
+    if coarse == 1:
+        # 1 if `fine` is 1 or 2, else 0. Not by comparing: an exported network would keep to what is true at the size of
+        # tracing.
+        cut = 2 // fine - 1 // fine
         return fine + (3 - fine) * cut, cut
     return max(2 * coarse + 1, fine), int(fine <= 2 * coarse)

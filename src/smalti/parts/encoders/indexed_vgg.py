@@ -83,8 +83,8 @@ def _pool(
     if not torch.compiler.is_exporting():
         pooled, places = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
         return pooled, places
-    # The same in slices and comparisons: OpenVINO takes longer for pooling with places than for the convolutions, and
-    # pools no map of a single row or column, so odd ones are made even first.
+    # The same for all other runtimes, in slices and comparisons: OpenVINO takes longer for pooling with places than for
+    # the convolutions, and pools no map of a single row or column, so odd ones are made even first.
     width = x.shape[-1]
     rows, columns = (x.shape[-2] + 1) // 2, (width + 1) // 2
     even = F.pad(x, (0, 2 * columns - width, 0, 2 * rows - x.shape[-2]), value=-torch.inf)
