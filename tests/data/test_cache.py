@@ -113,8 +113,8 @@ def test_a_full_disk_warns_once_and_leaves_no_file(dataset, tmp_path, monkeypatc
 
 
 def test_the_last_of_the_disk_is_left_free(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(cache, "KEEP_FREE", 2.0)
-    with pytest.warns(UserWarning, match="less than 200% of the disk are free"):
+    monkeypatch.setattr(cache, "KEEP_FREE", 2**60)
+    with pytest.warns(UserWarning, match="less than 1073741824 GiB of the disk are free"):
         CachedDataset(dataset, tmp_path / "cache").read(0)
 
 

@@ -26,8 +26,8 @@ from smalti.data.boxes import as_boxes
 from smalti.data.contract import DataError, Dataset, View
 from smalti.files import replacing, write_text
 
-KEEP_FREE = 0.1
-"""Share of the disk that caching leaves free."""
+KEEP_FREE = 5 * 2**30
+"""Bytes of the disk that caching leaves free: a share would be hundreds of gigabytes of a large disk."""
 OBJECTS = "instances."
 """Before the names of a file's tensors that are of the annotated objects."""
 _LAYOUT = b"1"  # a change of the decoding or of the files' layout needs a new number
@@ -95,9 +95,8 @@ class CachedDataset(View):
         tensors = {k: m.as_subclass(Tensor).contiguous() for k, m in maps.items() if m is not None}
         try:
             with replacing(path) as part:
-                disk = shutil.disk_usage(path.parent)
-                if disk.free < KEEP_FREE * disk.total:
-                    raise OSError(f"less than {KEEP_FREE:.0%} of the disk are free")
+                if shutil.disk_usage(path.parent).free < KEEP_FREE:
+                    raise OSError(f"less than {KEEP_FREE / 2**30:.0f} GiB of the disk are free")
                 save_file(tensors, part)
         except (OSError, SafetensorError) as error:
             self._writing = False
