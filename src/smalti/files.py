@@ -40,10 +40,10 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keeps a folder for this process, until the block or the process ends; makes it if it is not there.
+    """Keeps a folder for this block, until it or the process ends; makes it if it is not there.
 
     Raises:
-        ValueError: If another process has it.
+        ValueError: If another process, or another block of this one, has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
@@ -54,8 +54,8 @@ def claimed(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"{folder} is in use: another process writes there; wait for it, or choose another "
-                             "folder") from None  # fmt: skip
+            raise ValueError(f"{folder} is in use: another command or thread writes there; wait for it, or choose "
+                             "another folder") from None  # fmt: skip
         except OSError:  # a file system without locks: nothing is claimed there
             pass
         yield

@@ -255,7 +255,7 @@ def test_a_full_disk_ends_the_run_and_leaves_no_half_file(network, tmp_path, mon
 
 def test_two_runs_do_not_write_into_one_folder(network, tmp_path):
     files, out = pictures(tmp_path / "in"), tmp_path / "out"
-    with claimed(out), pytest.raises(ValueError, match="in use: another process writes there"):
+    with claimed(out), pytest.raises(ValueError, match="in use: another command or thread"):
         predict_files(tmp_path, files, out, "labels")
     out.joinpath("file").touch()
     with pytest.raises(ValueError, match="file is a file, and answers are written into a folder"):
@@ -283,12 +283,15 @@ def test_what_fails_for_one_picture_stops_no_other(network, tmp_path, error):
 def test_asking_for_what_the_network_does_not_know_leaves_earlier_answers_alone(network, tmp_path):
     files, out = pictures(tmp_path / "in", 2), tmp_path / "out"
     predict_files(tmp_path, files, out, "instances")
-    before = (out / "instances.json").read_bytes()
-    assert json.loads(before)
-    network.before = lambda seen: (_ for _ in ()).throw(NoSuchAnswerError("no objects"))
-    with pytest.raises(NoSuchAnswerError, match="no objects"):
-        predict_files(tmp_path, files, out, "instances")
-    assert (out / "instances.json").read_bytes() == before
+    before = contents(out)
+    assert "instances.json" in before
+    for wish in ("instances,edges", "overlay,edges"):
+        with pytest.raises(NoSuchAnswerError, match="does not know edges"):
+            predict_files(tmp_path, pictures(tmp_path / wish, 3), out, wish)
+        assert contents(out) == before
+    network.seen = 0
+    assert predict_files(tmp_path, files, out, "instances", options=Options(resume=True)) == []
+    assert network.seen == 0  # the journal, too, is that of the first run
 
 
 def test_a_name_too_long_for_an_answer_is_told_of_that_picture(network, tmp_path):
@@ -341,6 +344,8 @@ def test_answers_in_the_pictures_own_folder(network, tmp_path):
     files = pictures(tmp_path / "in", 2)
     with pytest.raises(ValueError, match="would be taken for pictures the next time"):
         find_files([tmp_path / "in"], tmp_path / "in")
+    with pytest.raises(ValueError, match="lies in the folder of the answers"):
+        find_files([tmp_path / "in"], tmp_path)
     with pytest.raises(ValueError, match="would replace a picture"):
         predict_files(tmp_path, files, tmp_path / "in", "overlay")
     out = tmp_path / "in" / "deep" / "out"

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import signal
 
 import numpy as np
@@ -143,6 +144,23 @@ def test_one_bad_source_never_stops_the_rest(run, pixels, tmp_path, monkeypatch,
     assert (out / "map_labels.tif").is_file()
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no memory left"), MemoryError()])
+def test_memory_or_runtime_may_fail_for_one_source(error, run, tmp_path, monkeypatch, capsys):
+    pixels = np.zeros((90, 130, 3), np.uint8)
+    write_raster(tmp_path / "map.tif", pixels)
+    write_video(tmp_path / "clip.mp4", pixels)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("smalti.predict.sources.predict_raster", fail)
+    words = [tmp_path / "map.tif", tmp_path / "clip.mp4", "--model", run, "--out", tmp_path / "out"]
+    assert command(monkeypatch, "predict", *words) == 1
+    said = capsys.readouterr()
+    assert "1 of 2 segmented" in said.out
+    assert f"map.tif: {error or 'MemoryError'}" in said.err
+
+
 def test_kinds_that_a_video_has_not(run, pixels, tmp_path, monkeypatch, capsys):
     write_video(tmp_path / "clip.mp4", pixels)
     assert command(monkeypatch, "predict", tmp_path / "clip.mp4", "--model", run, "--show", "edges") == 1
@@ -196,6 +214,12 @@ def test_the_predictor_uses_its_views_and_tiles(network, pixels):
     predictor.views, predictor.tiles = Views(), Tiles(size=64, overlap=16)
     wanted = predict_tiled(predictor._plain, picture, Tiles(size=64, overlap=16))
     torch.testing.assert_close(predictor(pixels).probabilities, wanted.probabilities)
+
+
+def test_a_predictor_can_be_sent_to_another_process(network, pixels):
+    predictor = Predictor(network, InputPolicy())
+    answer = pickle.loads(pickle.dumps(predictor))(pixels)  # our own
+    torch.testing.assert_close(answer.probabilities, predictor(pixels).probabilities)
 
 
 def test_memory_decides_about_tiles(network, monkeypatch):

@@ -32,6 +32,7 @@ def answer():
 
 def write(kind, answer, out, name="17"):
     writer = WRITERS[kind](out)
+    writer.check(answer)
     entry = writer.add(out / "in" / f"{name}.jpg", name, np.full((40, 60, 3), 90, np.uint8), answer)
     writer.finish([] if entry is None else [entry])
     return sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())

@@ -42,6 +42,8 @@ def write(kind, answers, out, names):
     writer = WRITERS[kind](out)
     out.mkdir(exist_ok=True)
     picture = np.full((*SIZE, 3), 90, np.uint8)
+    for answer in answers:
+        writer.check(answer)
     entries = [writer.add(out / f"{n}.jpg", n, picture, a) for n, a in zip(names, answers, strict=True)]
     writer.finish([entry for entry in entries if entry is not None])
     return sorted(p.name for p in out.iterdir())

@@ -393,5 +393,5 @@ def test_the_last_validation_is_what_evaluation_measures(tiny, quiet, tmp_path):
 
 
 def test_a_folder_that_another_process_trains_in(tiny, tmp_path):
-    with claimed(tmp_path / "run"), pytest.raises(ValueError, match="in use: another process writes there"):
+    with claimed(tmp_path / "run"), pytest.raises(ValueError, match="in use: another command or thread"):
         run(tiny(), tmp_path / "run")

@@ -35,7 +35,7 @@ def find_files(paths: Sequence[Path], out: Path) -> list[Path]:
     """The pictures meant: files as named, folders by everything below them that is a picture and no answer in `out`.
 
     Raises:
-        ValueError: If a path does not exist, a folder has no picture, or is that of the answers.
+        ValueError: If a path does not exist, a folder has no picture, or is that of the answers or lies in it.
     """
     found: list[Path] = []
     for path in paths:
@@ -44,6 +44,9 @@ def find_files(paths: Sequence[Path], out: Path) -> list[Path]:
             if answers == path.resolve():
                 raise ValueError(f"{path}: answers among the pictures would be taken for pictures the next time: "
                                  "choose another folder with --out")  # fmt: skip
+            if answers in path.resolve().parents:
+                raise ValueError(f"{path}: lies in the folder of the answers, {out}, and what is in there is taken for "
+                                 "answers: choose another folder with --out")  # fmt: skip
             inside = [p for p in find_pictures(path) if answers not in p.resolve().parents]
             if not inside:
                 raise ValueError(f"{path}: no pictures in this folder ({', '.join(sorted(PICTURE_SUFFIXES))})")
@@ -173,6 +176,9 @@ class _Work:
         return read_picture(job.file)
 
     def write(self, job: Job, picture: UInt8[Tensor, "3 height width"], answer: Predictions) -> dict[str, Entry]:
+        for writer in self.writers.values():
+            writer.check(answer)
+        self.journal.begin()
         pixels = cv2.merge(tuple(picture.numpy()))
         added = {kind: writer.add(job.file, job.name, pixels, answer) for kind, writer in self.writers.items()}
         return {kind: entry for kind, entry in added.items() if entry is not None}
@@ -182,7 +188,7 @@ class _Work:
             raise result
         self.failed_in_a_row = self.failed_in_a_row + 1 if isinstance(result, RuntimeError | MemoryError) else 0
         if isinstance(result, Exception):
-            self.failed.append(str(result) if str(job.file) in str(result) else f"{job.file}: {result}")
+            self.failed.append(problem_of(str(job.file), result))
         if self.failed_in_a_row == MOST_IN_A_ROW:
             stopped = f"stopped, as {MOST_IN_A_ROW} pictures failed one after the other; --resume goes on:"
             raise ValueError("\n".join([stopped, *self.failed]))
@@ -197,6 +203,13 @@ class _Work:
         done = [self.journal.done[job.key()] for job in self.jobs if job.key() in self.journal.done]
         for kind, writer in self.writers.items():
             writer.finish([entries[kind] for entries in done if kind in entries])
+
+
+def problem_of(source: str, error: Exception) -> str:
+    """In words, with the source's name and with what was noted about the error."""
+    notes = getattr(error, "__notes__", [])
+    text = "; ".join([str(error) or type(error).__name__, *notes])
+    return text if source in text else f"{source}: {text}"
 
 
 def _are_small(files: Sequence[Path]) -> bool:

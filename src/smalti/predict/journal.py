@@ -1,11 +1,12 @@
 """What a run over many pictures has done so far, so that another one can go on."""
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from smalti.files import write_text
 from smalti.predict.writers import Entry
@@ -39,19 +40,28 @@ class Journal:
     """`predictions.jsonl`: a line that says how the answers are made, then one for each finished picture.
 
     A line is added when all files of its picture are on the disk; so whatever ends a run, what the journal names is
-    whole. A last line that was cut off counts as not there.
+    whole. A last line that was cut off counts as not there. Until `begin`, the file is that of the run before.
     """
 
     def __init__(self, out: Path, made_by: Mapping[str, Any], resume: bool) -> None:
         """With `resume`, what stands in the folder is kept if it was made in the same way, else forgotten."""
-        self.out, path = out, out / JOURNAL
-        self.done: dict[str, dict[str, Entry]] = _read(path, made_by) if resume else {}
-        lines = [json.dumps({"made_by": made_by}), *map(_line, self.done.items())]
-        write_text(path, "".join(f"{line}\n" for line in lines))
-        self._file = path.open("a", encoding="utf-8")
+        self.out, self._made_by = out, made_by
+        self.done: dict[str, dict[str, Entry]] = _read(out / JOURNAL, made_by) if resume else {}
+        self._file: TextIO | None = None
+        self._beginning = threading.Lock()
+
+    def begin(self) -> None:
+        """Before the first answer is written, any number of times, from any thread."""
+        with self._beginning:
+            if self._file is None:
+                path = self.out / JOURNAL
+                lines = [json.dumps({"made_by": self._made_by}), *map(_line, self.done.items())]
+                write_text(path, "".join(f"{line}\n" for line in lines))
+                self._file = path.open("a", encoding="utf-8")
 
     def add(self, job: Job, entries: dict[str, Entry]) -> None:
         """Says that a picture is finished."""
+        assert self._file is not None, "begin() comes first"
         self.done[job.key()] = entries
         self._file.write(_line((job.key(), entries)) + "\n")
         self._file.flush()
@@ -60,7 +70,8 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def _line(entry: tuple[str, dict[str, Entry]]) -> str:

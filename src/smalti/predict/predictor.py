@@ -26,6 +26,8 @@ ANSWER_BYTES = 10
 """For each class and pixel of the picture, that an answer takes at its peak: eleven classes were seen to take 110."""
 WHOLE = 2**20
 """Pictures of so many pixels (1024 x 1024) fit wherever the package runs: memory is not asked for each of them."""
+_LARGE = threading.Lock()
+"""Larger ones take turns in a process, whichever predictor they go to: what one may take is not counted on twice."""
 
 
 class Predictor:
@@ -48,7 +50,6 @@ class Predictor:
         self.runtime = runtime or TorchRuntime(model)
         self.views = Views()
         self.tiles: Tiles | Literal["auto"] | None = "auto"
-        self._large = threading.Lock()
 
     @property
     def labels(self) -> LabelSet:
@@ -77,8 +78,7 @@ class Predictor:
                 f"this network brings every picture to {max(self.policy.size)} pixels, so scales of views change "
                 "nothing: leave them out, or change the input (--set input.size=…)"
             )
-        # Those for which memory is asked take turns, so that what one may take is not counted on twice.
-        with self._large if _area(image) > WHOLE else contextlib.nullcontext():
+        with _LARGE if _area(image) > WHOLE else contextlib.nullcontext():
             tiles = self._tiles_for(image)
             return self._viewed(image) if tiles is None else predict_tiled(self._viewed, image, tiles)
 

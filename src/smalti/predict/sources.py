@@ -8,7 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from smalti.predict.folder import answer_files, answer_names, check_targets, find_files, open_journal
+from smalti.predict.folder import (
+    answer_files,
+    answer_names,
+    check_targets,
+    find_files,
+    open_journal,
+    problem_of,
+)
 from smalti.predict.geotiff import count_pixels, is_raster, open_raster
 from smalti.predict.journal import Job, Journal
 from smalti.predict.loading import load
@@ -124,15 +131,15 @@ class _Answering:
         return self.predictor
 
     def attempt(self, source: str, work: Callable[[], str | None]) -> None:
-        """Does the work, which says what went wrong."""
+        """Does the work, which says what went wrong; memory and runtimes fail for one source, too."""
         try:
             problem = work()
-        except (ValueError, OSError) as error:
-            problem = str(error)
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            problem = problem_of(source, error)
         if problem is None:
             self.outcome.answered += 1
         else:
-            self.outcome.failed.append(problem if source in problem else f"{source}: {problem}")
+            self.outcome.failed.append(problem)
 
     def raster(self, file: Path, name: str) -> None:
         others = [kind for kind in self.kinds if kind not in ("labels", "overlay")]
@@ -146,6 +153,7 @@ class _Answering:
         with open_raster(file, self.options.bands) as raster:
             predictor = self.load()
             predictor.tiles = None  # a tile is looked at as it is
+            self.journal.begin()
             with self.telling.bar("tiles") as progress:
                 predict_raster(predictor, raster, written, predictor.labels, tiles, progress=progress)
             write_preview(raster, written, preview, predictor.labels)
@@ -165,6 +173,7 @@ class _Answering:
             return None
         predictor = self.load()
         wishes = replace(self.video_options, show=show)
+        self.journal.begin()
         with self.telling.bar("frames") as progress:
             result = predict_video(predictor, source, written, predictor.labels, wishes, progress)
         for note in result.notes:

@@ -37,6 +37,8 @@ class Writer(ABC):
 
     endings: tuple[str, ...]
     """Of the files and folders of one picture, after its name."""
+    needs: tuple[str, ...]
+    """What it writes of an answer: fields of `Predictions`, or "masks" for the objects with theirs."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
@@ -44,6 +46,18 @@ class Writer(ABC):
     def stem(self, name: str) -> str:
         """What stands before the endings in the files' names."""
         return name
+
+    def check(self, answer: Predictions) -> None:
+        """Asked of all kinds before one of them writes, so that a wrong wish replaces no earlier answer.
+
+        Raises:
+            NoSuchAnswerError: If the network does not know the task, or a package is missing.
+        """
+        for need in self.needs:
+            if need == "masks":
+                masked(answer)
+            else:
+                known(answer, need)
 
     @abstractmethod
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry | None:

@@ -19,7 +19,7 @@ class Heat(Writer):
     def __init__(self, out: Path, task: str, title: str) -> None:
         super().__init__(out)
         self.task, self.title = task, title
-        self.endings = (f"_{task}.jpg",)
+        self.endings, self.needs = (f"_{task}.jpg",), (task,)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry | None:
         """See `Writer`."""

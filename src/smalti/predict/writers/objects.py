@@ -38,7 +38,7 @@ class Objects(Writer):
     its name; the categories are the class table's file ids.
     """
 
-    endings = ("_instances.png", "_objects.jpg")
+    endings, needs = ("_instances.png", "_objects.jpg"), ("masks",)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""
@@ -71,7 +71,7 @@ class Boxes(Writer):
     left, top, right, bottom, the first pixel being 1.
     """
 
-    endings = ("_boxes.jpg",)
+    endings, needs = ("_boxes.jpg",), ("instances",)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""
@@ -102,7 +102,7 @@ class CityscapesFiles(Writer):
     Nothing is removed: masks of an earlier run that no line names any more stay in `NAME_masks/`.
     """
 
-    endings = (".txt", MASKS)
+    endings, needs = (".txt", MASKS), ("masks",)
 
     def stem(self, name: str) -> str:
         """Without blanks, by which the benchmark's script separates."""

@@ -54,7 +54,7 @@ class Panoptic(Writer):
     table's file ids. Pictures are numbered by their names if all are numbers, else in their order.
     """
 
-    endings = ("_panoptic.png", "_panoptic_overlay.jpg")
+    endings, needs = ("_panoptic.png", "_panoptic_overlay.jpg"), ("semantic", "masks")
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""

@@ -53,7 +53,7 @@ def feature_collection(
 class Polygons(Writer):
     """`NAME.geojson`: regions and objects as exact polygons in pixels."""
 
-    endings = (".geojson",)
+    endings, needs = (".geojson",), ("semantic",)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
         """See `Writer`."""

@@ -1,5 +1,6 @@
 """Classes of pixels: label ids, drawings over the picture, and probabilities."""
 
+import importlib.util
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ CHUNK = 512
 class Labels(Writer):
     """`NAME.png`: label ids as an index mask."""
 
-    endings = (".png",)
+    endings, needs = (".png",), ("semantic",)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
         """See `Writer`."""
@@ -32,7 +33,7 @@ class Labels(Writer):
 class Overlay(Writer):
     """`NAME_overlay.jpg`: classes in colour over the picture, with a legend of those that occur."""
 
-    endings = ("_overlay.jpg",)
+    endings, needs = ("_overlay.jpg",), ("semantic",)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
         """See `Writer`."""
@@ -44,7 +45,7 @@ class Overlay(Writer):
 class Probabilities(Writer):
     """`NAME_probabilities.npy` (float16, classes x height x width), and `classes.json`, which names the classes."""
 
-    endings = ("_probabilities.npy",)
+    endings, needs = ("_probabilities.npy",), ("probabilities",)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""
@@ -62,18 +63,18 @@ class Probabilities(Writer):
 class ZarrProbabilities(Writer):
     """`NAME_probabilities.zarr`: the same in chunks, so that windows of large maps can be read; names the classes."""
 
-    endings = (ZARR,)
+    endings, needs = (ZARR,), ("probabilities",)
+
+    def check(self, answer: Predictions) -> None:
+        """See `Writer`."""
+        super().check(answer)
+        if importlib.util.find_spec("zarr") is None:
+            raise NoSuchAnswerError('--show zarr needs the package zarr: pip install "smalti[geo]"')
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
-        """See `Writer`.
+        """See `Writer`."""
+        import zarr  # noqa: PLC0415  # an optional package
 
-        Raises:
-            NoSuchAnswerError: If zarr is not installed, or the network does not know probabilities.
-        """
-        try:
-            import zarr  # noqa: PLC0415  # an optional package
-        except ImportError as error:
-            raise NoSuchAnswerError('--show zarr needs the package zarr: pip install "smalti[geo]"') from error
         probabilities = as_array(known(answer, "probabilities").half())
         place = self.out / f"{name}{ZARR}"
         part = self.out / f".{place.name}.part"
