@@ -1,6 +1,7 @@
 """Networks in the form of another runtime, in memory, and on disk with their card inside."""
 
 import json
+import logging
 import shutil
 import tempfile
 import warnings
@@ -186,7 +187,15 @@ def wanted(*packages: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """These packages warn about themselves."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """These packages warn about themselves, and log what they could not simplify."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -14,15 +14,15 @@ def pad_same(
     """Zeros around the map, so that `conv` without padding answers ceil(size / stride); the odd one right and below.
 
     The padded size is `outputs * stride` and a constant, without the map's own size: so the expressions that
-    torch.export reasons about grow by one term with each stride. With a remainder of the size they double. (A kernel
-    that is smaller than its stride, which no encoder known here has, needs a `max`.)
+    torch.export reasons about grow by one term with each stride. With a remainder of the size they double. A kernel
+    of one pixel needs none at all; another one smaller than its stride, which no encoder known here has, a `max`.
     """
     pads: list[Any] = []  # numbers; in torch.export, expressions of the size
     for size, kernel, stride, dilation in zip(x.shape[-2:], conv.kernel_size, conv.stride, conv.dilation, strict=True):
         span = (kernel - 1) * dilation + 1
         outputs = (size + stride - 1) // stride
-        total: int | torch.SymInt = outputs * stride - size + span - stride
-        if span < stride:
+        total: int | torch.SymInt = 0 if span == 1 else outputs * stride - size + span - stride
+        if 1 < span < stride:
             total = torch.sym_max(total, 0)
         pads = [total // 2, total - total // 2, *pads]
     return F.pad(x, pads)
