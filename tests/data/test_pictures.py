@@ -8,7 +8,7 @@ from PIL import Image
 
 from fake_datasets import picture, save
 from smalti.data.contract import DataError
-from smalti.data.pictures import decode_picture, read_mask, read_palette, read_picture
+from smalti.data.pictures import decode_picture, picture_size, read_mask, read_palette, read_picture
 
 
 def encoded(image, **options):
@@ -89,6 +89,13 @@ def test_empty_missing_and_other_files(tmp_path):
     for name, message in (("zero", "empty"), ("text", "no known picture format"), ("gone", "cannot be read")):
         with pytest.raises(DataError, match=rf"{name}\.png: .*{message}"):
             read_picture(tmp_path / f"{name}.png")
+
+
+def test_a_tiff_of_an_unknown_kind_is_called_so(tmp_path):
+    (tmp_path / "t.tif").write_bytes(b"II*\0" + bytes(60))
+    for read in (read_picture, picture_size):
+        with pytest.raises(DataError, match=r"t\.tif: not a picture .*: a TIFF, but not one with 8 or 16 bits"):
+            read(tmp_path / "t.tif")
 
 
 def test_floats_are_refused(tmp_path):

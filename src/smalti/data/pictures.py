@@ -121,13 +121,17 @@ def _open(file: io.BytesIO | io.BufferedReader) -> Image.Image:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(file)
+        except UnidentifiedImageError:
+            file.seek(0)
+            tiff = file.read(4) in (b"II*\0", b"MM\0*")
+            reason = "a TIFF, but not one with 8 or 16 bits a colour" if tiff else "no known picture format"
+            raise UnidentifiedImageError(reason) from None
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
 
 def _short(error: Exception) -> str:
-    text = "no known picture format" if isinstance(error, UnidentifiedImageError) else str(error)
-    return text or type(error).__name__
+    return str(error) or type(error).__name__
 
 
 def to_rgb(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
