@@ -1,6 +1,7 @@
 """Files for other runtimes answer as torch does, and carry what is needed to read their answers."""
 
 import json
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -87,6 +88,15 @@ def test_pictures_side_by_side_get_their_own_answers(written, to, runtime, monke
         found = list(threads.map(many, pictures))
     for picture, answer in zip(pictures, found, strict=True):
         torch.testing.assert_close(answer.probabilities, one(picture).probabilities, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("to", FORMS)
+def test_a_predictor_sent_to_another_process_opens_its_file_again(written, to):
+    predictor = load(written[to], Execution(precision="float32"))
+    again = pickle.loads(pickle.dumps(predictor))
+    picture = torch.randint(0, 256, (3, 33, 17), dtype=torch.uint8)
+    torch.testing.assert_close(again(picture).probabilities, predictor(picture).probabilities)
+    assert again.runtime.name == predictor.runtime.name
 
 
 @pytest.mark.parametrize("to", FORMS)

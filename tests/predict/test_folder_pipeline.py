@@ -278,6 +278,11 @@ def test_what_fails_for_one_picture_stops_no_other(network, tmp_path, error):
         predict_files(tmp_path, files, out, "labels,instances")
     answered = {one["image_id"] for one in json.loads((out / "instances.json").read_text())}
     assert answered - {"p5"} == {"p0", "p1"}  # of the last nobody knows whether it was begun
+    before = contents(out)
+    network.seen, failing = 0, set(range(6))
+    with pytest.raises(ValueError, match="3 pictures failed"):
+        predict_files(tmp_path, files, out, "labels,instances")
+    assert contents(out) == before  # nothing was answered, so nothing is replaced
 
 
 def test_asking_for_what_the_network_does_not_know_leaves_earlier_answers_alone(network, tmp_path):

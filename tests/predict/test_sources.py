@@ -218,7 +218,7 @@ def test_the_predictor_uses_its_views_and_tiles(network, pixels):
 
 def test_a_predictor_can_be_sent_to_another_process(network, pixels):
     predictor = Predictor(network, InputPolicy())
-    answer = pickle.loads(pickle.dumps(predictor))(pixels)  # our own
+    answer = pickle.loads(pickle.dumps(predictor))(pixels)
     torch.testing.assert_close(answer.probabilities, predictor(pixels).probabilities)
 
 

@@ -199,10 +199,11 @@ class _Work:
             self.progress(self.count, len(self.jobs))
 
     def finish(self) -> None:
-        """Writes the files of all pictures."""
+        """Writes the files of all pictures; those of an earlier run stay where this one answered nothing."""
         done = [self.journal.done[job.key()] for job in self.jobs if job.key() in self.journal.done]
         for kind, writer in self.writers.items():
-            writer.finish([entries[kind] for entries in done if kind in entries])
+            if entries := [entries[kind] for entries in done if kind in entries]:
+                writer.finish(entries)
 
 
 def problem_of(source: str, error: Exception) -> str:

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +25,7 @@ from smalti.predict.predictor import Predictor
 from smalti.predict.runtimes import (
     COMPILED,
     ENDINGS,
+    FileRuntime,
     OnnxRuntime,
     OpenVinoRuntime,
     ProgramRuntime,
@@ -37,7 +38,7 @@ from smalti.settings import override
 RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
 MANY = 100
 """Pictures from which on converting a network (once, half a minute) is less work than what it saves."""
-RUNTIMES: dict[str, Callable[[Path, Card, Precision, bool], Runtime]] = {
+RUNTIMES: dict[str, type[FileRuntime]] = {
     "torch": ProgramRuntime,
     "onnx": OnnxRuntime,
     "openvino": OpenVinoRuntime,

@@ -66,7 +66,19 @@ class TorchRuntime(Runtime):
         return answer
 
 
-class OnnxRuntime(Runtime):
+class FileRuntime(Runtime):
+    """Runs an exported file; copied, or sent to another process on this machine, it opens the file again."""
+
+    def __init__(self, path: Path, card: Card, precision: Precision = "auto", side_by_side: bool = False) -> None:
+        """`side_by_side`: the predictor is called from `at_once` threads; where that is faster, they are several."""
+        self._made_of = path, card, precision, side_by_side
+
+    def __reduce__(self) -> tuple[type["FileRuntime"], tuple[Any, ...]]:
+        """For pickle and copy."""
+        return type(self), self._made_of
+
+
+class OnnxRuntime(FileRuntime):
     """A file of ONNX in ONNX Runtime, on its first execution provider that works here."""
 
     def __init__(self, path: Path, card: Card, precision: Precision = "auto", side_by_side: bool = False) -> None:
@@ -75,6 +87,7 @@ class OnnxRuntime(Runtime):
         Raises:
             ValueError: If it is not installed, refuses the file, or is asked for bfloat16.
         """
+        super().__init__(path, card, precision, side_by_side)
         _no_bfloat16("ONNX Runtime", precision)
         wanted("onnxruntime")
         import onnxruntime  # noqa: PLC0415  # optional, and slow to import
@@ -106,7 +119,7 @@ class OnnxRuntime(Runtime):
         return _outputs(self._outputs, [torch.from_numpy(answer) for answer in answers])
 
 
-class OpenVinoRuntime(Runtime):
+class OpenVinoRuntime(FileRuntime):
     """A file of OpenVINO or ONNX in OpenVINO, on the CPU; its compiled form is kept in the cache folder.
 
     `precision="auto"` is bfloat16 where the CPU multiplies it in hardware.
@@ -118,6 +131,7 @@ class OpenVinoRuntime(Runtime):
         Raises:
             ValueError: If it is not installed, or refuses the file.
         """
+        super().__init__(path, card, precision, side_by_side)
         wanted("openvino")
         import openvino  # noqa: PLC0415  # optional, and slow to import
 
@@ -164,11 +178,12 @@ class OpenVinoRuntime(Runtime):
         self._whole = whole
 
 
-class ProgramRuntime(Runtime):
+class ProgramRuntime(FileRuntime):
     """A program of torch.export. Loading one may run what is in it: only of people whom one trusts."""
 
     def __init__(self, path: Path, card: Card, precision: Precision = "auto", side_by_side: bool = False) -> None:
         """Raises ValueError if it cannot be loaded, or is asked for bfloat16. One picture at a time always."""
+        super().__init__(path, card, precision, side_by_side)
         _no_bfloat16("a program of torch.export", precision)
         try:
             program = torch.export.load(path)

@@ -70,7 +70,7 @@ class Writer(ABC):
         """
 
     def finish(self, entries: Sequence[Entry]) -> None:  # noqa: B027  # most kinds say nothing of all
-        """Writes what is said of all pictures together, from the entries of all, in their order."""
+        """Writes what is said of all pictures together, from the entries of all (at least one), in their order."""
 
 
 def known(answer: Predictions, task: str) -> Any:

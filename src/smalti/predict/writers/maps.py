@@ -45,8 +45,6 @@ class Difficulty(Heat):
 
     def finish(self, entries: Sequence[Entry]) -> None:
         """See `Writer`."""
-        if not entries:
-            return
         ranked = sorted(entries, key=lambda entry: (-entry["mean"], entry["picture"]))
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")

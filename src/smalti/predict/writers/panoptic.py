@@ -84,7 +84,7 @@ class Panoptic(Writer):
                 {"image_id": k, "file_name": entry["file_name"], "segments_info": entry["segments_info"]}
                 for k, entry in zip(numbers, entries, strict=True)
             ],
-            "categories": entries[0]["categories"] if entries else [],
+            "categories": entries[0]["categories"],
         }
         write_text(self.out / "panoptic.json", json.dumps(content) + "\n")
 

@@ -56,8 +56,7 @@ class Probabilities(Writer):
 
     def finish(self, entries: Sequence[Entry]) -> None:
         """See `Writer`."""
-        if entries:
-            write_text(self.out / "classes.json", LabelSet.from_json(entries[0]).to_text())
+        write_text(self.out / "classes.json", LabelSet.from_json(entries[0]).to_text())
 
 
 class ZarrProbabilities(Writer):
