@@ -182,7 +182,7 @@ def predict(
     with _stopping():
         telling = Telling(line=typer.echo, bar=_progress)
         outcome = predict_sources(model, sources, out, show, telling=telling, options=options)
-    typer.echo(f"{outcome.answered} of {outcome.asked} segmented, answers in {out}")
+    typer.echo(f"{outcome.answered} of {outcome.asked} segmented" + (f", answers in {out}" if outcome.answered else ""))
     for error in outcome.failed:
         typer.echo(f"error: {error}", err=True)
     if outcome.failed:

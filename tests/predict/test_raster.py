@@ -192,6 +192,15 @@ def test_bands_are_picked(tmp_path):
     assert not (tmp_path / "no.tif").exists()
 
 
+def test_a_layout_that_only_gdal_knows(tmp_path):
+    """Three bands of 16 bits that are not called colours, as many programs write them; Pillow knows no such thing."""
+    picture = noise(3, 80, 90, dtype=np.uint16)
+    assert not is_raster(write(tmp_path / "plain.tif", picture.astype(np.uint8)))
+    path = write(tmp_path / "in.tif", picture * 257, photometric="minisblack")
+    assert is_raster(path)
+    assert np.array_equal(values_of(predict(path, tmp_path / "out.tif")), IDS[picture.argmax(0)])
+
+
 @pytest.mark.parametrize("ending", ["png", "jpg"])
 def test_other_pictures_are_decoded_as_a_whole(tmp_path, ending):
     Image.fromarray(noise(90, 130, 3)).save(tmp_path / f"in.{ending}")

@@ -124,7 +124,7 @@ def _open(file: io.BytesIO | io.BufferedReader) -> Image.Image:
         except UnidentifiedImageError:
             file.seek(0)
             tiff = file.read(4) in (b"II*\0", b"MM\0*")
-            reason = "a TIFF, but not one with 8 or 16 bits a colour" if tiff else "no known picture format"
+            reason = "a TIFF, but not one of grey or RGB with 8 or 16 bits" if tiff else "no known picture format"
             raise UnidentifiedImageError(reason) from None
         finally:
             Image.MAX_IMAGE_PIXELS = limit

@@ -33,10 +33,14 @@ Place = dict[str, Any]
 def is_raster(path: Path) -> bool:
     """Whether a picture is to be read and written in parts; looks at the header only, and is False for broken files.
 
-    True for a TIFF with a georeference, or with more bands than a picture has, and for any picture above `LARGE`.
+    True for a TIFF with a georeference, with more bands than a picture has, or of a layout that only GDAL knows, and
+    for any picture above `LARGE`.
     """
-    tags = _tiff_tags(path) or {}
-    return any(tag in tags for tag in GEOREFERENCES) or tags.get(BANDS, 1) > 4 or count_pixels(path) > LARGE
+    tags = _tiff_tags(path)
+    if tags is None:
+        return count_pixels(path) > LARGE
+    special = any(tag in tags for tag in GEOREFERENCES) or tags.get(BANDS, 1) > 4
+    return special or count_pixels(path) > LARGE or not _is_picture(path)
 
 
 def count_pixels(path: Path) -> int:
@@ -49,6 +53,14 @@ def count_pixels(path: Path) -> int:
     except DataError:
         return 0
     return height * width
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        picture_size(path)
+    except DataError:
+        return False
+    return True
 
 
 def _tiff_tags(path: Path) -> dict[int, Any] | None:

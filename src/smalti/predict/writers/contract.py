@@ -15,8 +15,8 @@ Picture = UInt8[np.ndarray, "height width 3"]
 Entry = dict[str, Any]
 """What a picture adds to the files of all pictures, as JSON values."""
 WHO_KNOWS = {
-    "semantic": "the classes of pixels",
-    "probabilities": "the probabilities of the classes",
+    "semantic": "the classes of pixels: take another one",
+    "probabilities": "the probabilities of the classes: take another one",
     "difficulty": "how difficult a pixel is: train ccfnet with its attention gate",
     "edges": "edges: train hourglass with this task",
     "distances": "distances: train hourglass with this task",
