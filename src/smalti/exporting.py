@@ -20,7 +20,7 @@ from smalti.export.program import to_program
 from smalti.models.contract import SegmentationModel
 from smalti.predict.loading import Execution, exported_card, load
 from smalti.predict.predictor import Predictor
-from smalti.predict.runtimes import TorchRuntime
+from smalti.predict.runtimes import ENDINGS, TorchRuntime
 
 OWN: dict[To, Execution] = {
     "onnx": Execution(runtime="onnx", precision="float32"),
@@ -55,6 +55,8 @@ class Wish:
         ending = FORMS[self.to].ending
         if self.out.suffix != ending:
             raise ValueError(f"a file for {self.to} ends with {ending}, got {self.out}")
+        if self.out.is_dir():
+            raise ValueError(f"{self.out} is a folder: name a file with --out")
         if self.int8 and self.data is None:
             raise ValueError("8-bit numbers are calibrated on the training pictures and judged on others: "
                              "name the data set with --data")  # fmt: skip
@@ -90,6 +92,8 @@ def export(
         ValueError: If the network cannot be written, or a package for it is missing.
     """
     tell = tell or (lambda _: None)
+    if Path(model).suffix in ENDINGS:
+        raise ValueError(f"{model} is exported already: export from the run or checkpoint that it was made of")
     network, card = checkpoint.load(Path(model), changes)
     tell(f"tracing {card.recipe.model}, then writing {wish.out}")
     program = to_program(network, card.recipe.input)

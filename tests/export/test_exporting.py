@@ -151,6 +151,14 @@ def test_wishes_that_cannot_be_met(wish, message):
         Wish(**{**wish, "out": Path(wish["out"])})
 
 
+def test_folders_are_not_written_to_and_exported_files_not_exported(tmp_path):
+    (tmp_path / "a.onnx").mkdir()
+    with pytest.raises(ValueError, match="a.onnx is a folder"):
+        Wish(to="onnx", out=tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match="b.onnx is exported already"):
+        export(tmp_path / "b.onnx", Wish(to="openvino", out=tmp_path / "c.xml"))
+
+
 def test_converted_networks_are_forgotten_but_the_last(tmp_path, monkeypatch):
     """And what was compiled of them."""
     monkeypatch.setenv("SMALTI_CACHE", str(tmp_path))

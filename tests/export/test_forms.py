@@ -124,6 +124,10 @@ def test_what_is_no_file_of_ours_is_refused(tmp_path):
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", value[:1], value[1:])), foreign)
     with pytest.raises(ValueError, match=r"foreign\.onnx: has no card of this package inside"):
         load(foreign)
+    (tmp_path / "alone.xml").write_bytes(b"a graph")
+    with pytest.raises(ValueError, match=r"alone\.xml: its weights, alone\.bin, must lie beside it"):
+        load(tmp_path / "alone.xml")
+    (tmp_path / "broken.bin").touch()
     for name in ("broken.onnx", "broken.xml", "broken.pt2"):
         (tmp_path / name).write_bytes(b"half a file")
         with pytest.raises(ValueError, match=f"{name}: "):

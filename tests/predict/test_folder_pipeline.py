@@ -260,6 +260,15 @@ def test_two_runs_do_not_write_into_one_folder(network, tmp_path):
     out.joinpath("file").touch()
     with pytest.raises(ValueError, match="file is a file, and answers are written into a folder"):
         predict_files(tmp_path, files, out / "file", "labels")
+    with pytest.raises(ValueError, match="file is a file, and answers are written into a folder"):
+        predict_files(tmp_path, files, out / "file" / "sub", "labels")
+
+
+def test_a_picture_meant_twice_is_answered_once(tmp_path):
+    files = pictures(tmp_path / "in", 3)
+    (tmp_path / "in" / "link.png").symlink_to(files[0])
+    twice = [files[1], tmp_path / "in", tmp_path / "in" / ".." / "in" / files[1].name]
+    assert find_files(twice, tmp_path / "out") == [files[1], tmp_path / "in" / "link.png", files[0], files[2]]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError])

@@ -161,6 +161,37 @@ def test_memory_or_runtime_may_fail_for_one_source(error, run, tmp_path, monkeyp
     assert f"map.tif: {error or 'MemoryError'}" in said.err
 
 
+def test_what_fails_at_once_leaves_the_journal_to_the_run_before(run, pixels, tmp_path, monkeypatch, capsys):
+    photo, out = tmp_path / "photo.png", tmp_path / "out"
+    Image.fromarray(pixels).save(photo)
+    assert command(monkeypatch, "predict", photo, "--model", run, "--out", out) == 0
+    before = (out / "predictions.jsonl").read_text()
+    write_raster(tmp_path / "map.tif", pixels)
+    (tmp_path / "map.tif").write_bytes((tmp_path / "map.tif").read_bytes()[:3000])
+    (tmp_path / "clip.mp4").write_text("no video")
+    words = ["predict", tmp_path / "map.tif", tmp_path / "clip.mp4", "--model", run, "--out", out]
+    assert command(monkeypatch, *words) == 1
+    assert "0 of 2 segmented\n" in capsys.readouterr().out
+    assert (out / "predictions.jsonl").read_text() == before
+
+
+def test_going_on_in_another_way_is_said(run, pixels, tmp_path, monkeypatch, caplog):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(photo)
+    words = ["predict", photo, "--model", run, "--out", tmp_path / "out", "--resume"]
+    for show, said in (("both", False), ("both", False), ("labels", True)):
+        caplog.clear()
+        assert command(monkeypatch, *words, "--show", show) == 0
+        assert ("made otherwise (show), so all of it is made anew" in caplog.text) == said
+
+
+def test_bands_are_for_rasters(run, pixels, tmp_path, monkeypatch, capsys):
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    words = ["predict", tmp_path / "photo.png", "--model", run, "--out", tmp_path / "out", "--bands", "3,2,1"]
+    assert command(monkeypatch, *words) == 0
+    assert "--bands is for rasters: 1 pictures are taken in their own colours" in capsys.readouterr().out
+
+
 def test_kinds_that_a_video_has_not(run, pixels, tmp_path, monkeypatch, capsys):
     write_video(tmp_path / "clip.mp4", pixels)
     assert command(monkeypatch, "predict", tmp_path / "clip.mp4", "--model", run, "--show", "edges") == 1

@@ -19,6 +19,8 @@ from smalti.labels import Color
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 MAX_PIXELS = 2**29
 """Larger pictures are refused before they are decoded: 23,000 x 23,000 pixels are 1.6 GB."""
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How such files begin, the last two with 64-bit places."""
 _ORIENTATION = 0x0112  # EXIF tag
 _opening = threading.Lock()
 T = TypeVar("T")
@@ -123,8 +125,8 @@ def _open(file: io.BytesIO | io.BufferedReader) -> Image.Image:
             return Image.open(file)
         except UnidentifiedImageError:
             file.seek(0)
-            tiff = file.read(4) in (b"II*\0", b"MM\0*")
-            reason = "a TIFF, but not one of grey or RGB with 8 or 16 bits" if tiff else "no known picture format"
+            tiff = file.read(4) in TIFF_MAGIC
+            reason = "a TIFF, but cut off or not grey or RGB of 8 or 16 bits" if tiff else "no known picture format"
             raise UnidentifiedImageError(reason) from None
         finally:
             Image.MAX_IMAGE_PIXELS = limit

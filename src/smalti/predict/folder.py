@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ Progress = Callable[[int, int], None]
 def find_files(paths: Sequence[Path], out: Path) -> list[Path]:
     """The pictures meant: files as named, folders by everything below them that is a picture and no answer in `out`.
 
+    One that is meant twice is found once.
+
     Raises:
         ValueError: If a path does not exist, a folder has no picture, or is that of the answers or lies in it.
     """
@@ -55,7 +58,10 @@ def find_files(paths: Sequence[Path], out: Path) -> list[Path]:
             found.append(path)
         else:
             raise ValueError(f"{path}: no such picture or folder")
-    return found
+    once: dict[str, Path] = {}
+    for path in found:
+        once.setdefault(os.path.abspath(path), path)  # noqa: PTH100  # symbolic links are pictures of their own
+    return list(once.values())
 
 
 def predict_files(
@@ -111,8 +117,9 @@ def open_journal(model: Path, kinds: Sequence[str], out: Path, options: Options)
         ValueError: If it is no folder, or another process writes there.
     """
     made_by = {"model": _identity(model), **options.deciding(), "show": list(kinds)}
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out} is a file, and answers are written into a folder: choose another --out")
+    for place in (out, *out.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"{place} is a file, and answers are written into a folder: choose another --out")
     with claimed(out), Journal(out, made_by, options.resume) as journal:
         yield journal
 
@@ -210,7 +217,7 @@ def problem_of(source: str, error: Exception) -> str:
     """In words, with the source's name and with what was noted about the error."""
     notes = getattr(error, "__notes__", [])
     text = "; ".join([str(error) or type(error).__name__, *notes])
-    return text if source in text else f"{source}: {text}"
+    return text if text.startswith(source) else f"{source}: {text}"
 
 
 def _are_small(files: Sequence[Path]) -> bool:

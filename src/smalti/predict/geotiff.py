@@ -15,12 +15,11 @@ from torch import Tensor
 
 from smalti.containers import Size
 from smalti.data.contract import DataError
-from smalti.data.pictures import picture_size, read_picture
+from smalti.data.pictures import TIFF_MAGIC, picture_size, read_picture
 from smalti.predict.windows import Window
 
 LARGE = 2**26
 """Pixels (8192 x 8192): what has more is read and written in parts."""
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 BIG_TIFF = 43
 WIDTH, HEIGHT, ORIENTATION, BANDS = 256, 257, 274, 277
 GEOREFERENCES = (33550, 33922, 34264, 34735)
@@ -229,8 +228,9 @@ class _Windowed(Raster):
             values = self.source.read(self.bands, window=where)
             valid = self.source.read_masks(self.bands, window=where).any(0) if self.masked else None
         except rasterio.errors.RasterioError as error:
-            raise DataError(f"{self.path}: rows {window.top} to {window.bottom}, columns {window.left} to "
-                            f"{window.right}: broken or cut off: copy it again ({error})") from error  # fmt: skip
+            where_it_is = f"rows {window.top} to {window.bottom}, columns {window.left} to {window.right}"
+            reason = error.__cause__ or error  # GDAL's own words, where rasterio only points at them
+            raise DataError(f"{self.path}: {where_it_is}: broken or cut off: copy it again ({reason})") from error
         return self._rgb(values), None if valid is None else torch.from_numpy(valid)
 
     def reduced(self, size: Size) -> Tensor:

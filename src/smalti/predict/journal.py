@@ -1,6 +1,7 @@
 """What a run over many pictures has done so far, so that another one can go on."""
 
 import json
+import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from smalti.files import write_text
 from smalti.predict.writers import Entry
 
 JOURNAL = "predictions.jsonl"
+log = logging.getLogger("smalti")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +84,16 @@ def _read(path: Path, made_by: Mapping[str, Any]) -> dict[str, dict[str, Entry]]
     done: dict[str, dict[str, Entry]] = {}
     try:
         first, *lines = path.read_text(encoding="utf-8").splitlines()
-        if json.loads(first) != json.loads(json.dumps({"made_by": made_by})):
+        before, now = json.loads(first)["made_by"], json.loads(json.dumps(made_by))
+        if before != now:
+            others = ", ".join(key for key in now if before.get(key) != now[key])
+            log.warning("%s: what is there was made otherwise (%s), so all of it is made anew", path.parent, others)
             return {}
         for line in lines:
             said = json.loads(line)
             done[said["picture"]] = said["entries"]
     except FileNotFoundError:
         return {}
-    except (ValueError, TypeError, KeyError):  # from here on, nothing can be relied on
+    except (ValueError, TypeError, KeyError, AttributeError):  # from here on, nothing can be relied on
         pass
     return done

@@ -16,7 +16,7 @@ from torch import Tensor
 from smalti.checkpoint import Card
 from smalti.containers import Outputs
 from smalti.data.cache import cache_folder
-from smalti.export.forms import CARD_FILE, FORMS, wanted
+from smalti.export.forms import CARD_FILE, FORMS, OpenVinoForm, wanted
 from smalti.export.program import INPUT
 from smalti.hardware import Precision, autocast, best_device, uses_bfloat16
 from smalti.models.contract import SegmentationModel
@@ -233,6 +233,9 @@ def _onnx_card(path: Path) -> str | None:
 
 def _openvino_card(path: Path) -> str | None:
     wanted("openvino")
+    weights = path.with_suffix(OpenVinoForm.weights_ending)
+    if path.is_file() and not weights.is_file():
+        raise ValueError(f"{path}: its weights, {weights.name}, must lie beside it: copy both files")
     model = _openvino_core().read_model(path)
     return str(model.get_rt_info(CARD).astype(str)) if model.has_rt_info(CARD) else None
 

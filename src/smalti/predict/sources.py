@@ -1,8 +1,8 @@
 """Sources in, answers out: pictures and folders, rasters of any size, videos and cameras, each on its way."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -69,6 +69,8 @@ def predict_sources(
     in_parts = set(rasters)
     pictures = [file for file in files if file not in in_parts]
     kinds = kinds_of(show)
+    if options.bands and pictures:
+        telling.line(f"--bands is for rasters: {len(pictures)} pictures are taken in their own colours")
     check_targets(pictures, out)
     _check_targets(rasters, videos, [*paths, *pictures], out)
     wishes = VideoOptions(smoothing=options.smoothing, every=options.every)
@@ -153,8 +155,7 @@ class _Answering:
         with open_raster(file, self.options.bands) as raster:
             predictor = self.load()
             predictor.tiles = None  # a tile is looked at as it is
-            self.journal.begin()
-            with self.telling.bar("tiles") as progress:
+            with self._bar("tiles") as progress:
                 predict_raster(predictor, raster, written, predictor.labels, tiles, progress=progress)
             write_preview(raster, written, preview, predictor.labels)
         self.journal.add(job, {})
@@ -173,8 +174,7 @@ class _Answering:
             return None
         predictor = self.load()
         wishes = replace(self.video_options, show=show)
-        self.journal.begin()
-        with self.telling.bar("frames") as progress:
+        with self._bar("frames") as progress:
             result = predict_video(predictor, source, written, predictor.labels, wishes, progress)
         for note in result.notes:
             self.telling.line(f"{source}: {note}")
@@ -184,6 +184,17 @@ class _Answering:
         if not result.problem:
             self.journal.add(job, {})
         return result.problem or None
+
+    @contextmanager
+    def _bar(self, unit: str) -> Iterator[Progress]:
+        """Begins the journal with the first tile or frame that is answered; the file takes its place only later."""
+        with self.telling.bar(unit) as progress:
+
+            def told(done: int, total: int) -> None:
+                self.journal.begin()
+                progress(done, total)
+
+            yield told
 
     def _is_done(self, job: Job, *written: Path) -> bool:
         done = job.key() in self.journal.done and all(map(Path.exists, written))
