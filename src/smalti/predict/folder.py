@@ -149,8 +149,6 @@ def answer_files(
             work.finish()
             raise KeyboardInterrupt(f"stopped after {work.count} of {len(files)} pictures; what is in {out} is whole, "
                                     "and --resume goes on") from None  # fmt: skip
-        except NoSuchAnswerError:  # nothing was answered, and what was there before stays
-            raise
         except Exception:
             with contextlib.suppress(OSError):  # a full disk
                 work.finish()
