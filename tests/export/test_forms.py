@@ -91,9 +91,12 @@ def test_pictures_side_by_side_get_their_own_answers(written, to, runtime, monke
 
 
 @pytest.mark.parametrize("to", FORMS)
-def test_a_predictor_sent_to_another_process_opens_its_file_again(written, to):
-    predictor = load(written[to], Execution(precision="float32"))
-    again = pickle.loads(pickle.dumps(predictor))
+def test_a_predictor_sent_to_another_process_opens_its_file_again(written, to, monkeypatch, tmp_path):
+    monkeypatch.chdir(written[to].parent)
+    predictor = load(written[to].name, Execution(precision="float32"))
+    pickled = pickle.dumps(predictor)
+    monkeypatch.chdir(tmp_path)
+    again = pickle.loads(pickled)
     picture = torch.randint(0, 256, (3, 33, 17), dtype=torch.uint8)
     torch.testing.assert_close(again(picture).probabilities, predictor(picture).probabilities)
     assert again.runtime.name == predictor.runtime.name

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from smalti.containers import ClassScores, Instances, Predictions
+from smalti.data.pictures import picture_size
 from smalti.files import claimed
 from smalti.labels import LabelSet
 from smalti.predict import folder, pipeline
@@ -264,11 +265,34 @@ def test_two_runs_do_not_write_into_one_folder(network, tmp_path):
         predict_files(tmp_path, files, out / "file" / "sub", "labels")
 
 
+def test_an_answer_that_another_picture_replaced_is_made_again(network, tmp_path):
+    """Two pictures of one name, in turns; and a file that was another one meanwhile."""
+    out, going_on = tmp_path / "out", Options(resume=True)
+    (first, other), (second,) = pictures(tmp_path / "a", 2), pictures(tmp_path / "b", 1)
+    Image.new("RGB", (40, 30)).save(second)
+    for count, files in enumerate(([first, other], [second], [first, other], [first, other]), start=2):
+        assert predict_files(tmp_path, files, out, "labels,instances", options=going_on) == []
+        assert picture_size(out / "p0.png") == picture_size(files[0])
+        assert network.seen == min(count, 4)
+        assert len(json.loads((out / "instances.json").read_text())) == len(files)
+    whole, then = first.read_bytes(), first.stat()
+    for content in (second.read_bytes(), whole):
+        first.write_bytes(content)
+        os.utime(first, ns=(then.st_atime_ns, then.st_mtime_ns))
+        assert predict_files(tmp_path, [first], out, "labels,instances", options=going_on) == []
+        assert picture_size(out / "p0.png") == picture_size(first)
+
+
 def test_a_picture_meant_twice_is_answered_once(tmp_path):
     files = pictures(tmp_path / "in", 3)
     (tmp_path / "in" / "link.png").symlink_to(files[0])
     twice = [files[1], tmp_path / "in", tmp_path / "in" / ".." / "in" / files[1].name]
     assert find_files(twice, tmp_path / "out") == [files[1], tmp_path / "in" / "link.png", files[0], files[2]]
+    (far,) = pictures(tmp_path / "far", 1)
+    (tmp_path / "far" / "deep").mkdir()
+    (tmp_path / "in" / "down").symlink_to(tmp_path / "far" / "deep")
+    around = tmp_path / "in" / "down" / ".." / far.name  # another picture than in/p0.png, whatever the letters say
+    assert find_files([files[0], around], tmp_path / "out") == [files[0], around]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, MemoryError])

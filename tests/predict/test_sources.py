@@ -175,14 +175,40 @@ def test_what_fails_at_once_leaves_the_journal_to_the_run_before(run, pixels, tm
     assert (out / "predictions.jsonl").read_text() == before
 
 
+def test_an_interrupted_video_is_not_answered(run, pixels, tmp_path, monkeypatch, capsys):
+    """Not even if it was whole in an earlier run, of which the journal is carried on."""
+    write_video(tmp_path / "clip.mp4", pixels)
+    answer = tmp_path / "out" / "clip_overlay.mp4"
+    words = ["predict", tmp_path / "clip.mp4", "--model", run, "--out", tmp_path / "out", "--resume"]
+    assert command(monkeypatch, *words) == 0
+    answer.unlink()
+    whole, seen = Predictor.__call__, []
+
+    def stopped(predictor, picture):
+        seen.append(picture)
+        if len(seen) > 1:
+            raise KeyboardInterrupt
+        return whole(predictor, picture)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "__call__", stopped)
+        assert command(monkeypatch, *words) == 130
+    capsys.readouterr()
+    assert answer.is_file()
+    assert command(monkeypatch, *words) == 0
+    said = capsys.readouterr().out
+    assert "3 frames in" in said
+    assert "answered already" not in said
+
+
 def test_going_on_in_another_way_is_said(run, pixels, tmp_path, monkeypatch, caplog):
     photo = tmp_path / "photo.png"
     Image.fromarray(pixels).save(photo)
     words = ["predict", photo, "--model", run, "--out", tmp_path / "out", "--resume"]
-    for show, said in (("both", False), ("both", False), ("labels", True)):
+    for show, said in (("both", False), ("overlay,labels", False), ("labels", True)):
         caplog.clear()
         assert command(monkeypatch, *words, "--show", show) == 0
-        assert ("made otherwise (show), so all of it is made anew" in caplog.text) == said
+        assert ("made otherwise (show), so nothing is passed over" in caplog.text) == said
 
 
 def test_bands_are_for_rasters(run, pixels, tmp_path, monkeypatch, capsys):

@@ -103,6 +103,12 @@ def test_what_the_network_does_not_know(answer, tmp_path):
             write(kind, plain, tmp_path)
 
 
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_kind_is_refused_before_it_writes(kind, tmp_path):
+    with pytest.raises(NoSuchAnswerError, match="does not know"):
+        WRITERS[kind](tmp_path).check(Predictions(labels=LABELS))
+
+
 def test_more_objects_than_sixteen_bits(answer, tmp_path):
     many = Instances(boxes=torch.zeros(65536, 4), labels=torch.ones(65536, dtype=torch.int64),
                      masks=torch.zeros(65536, 1, 1, dtype=torch.bool))  # fmt: skip

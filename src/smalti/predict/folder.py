@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,9 +57,9 @@ def find_files(paths: Sequence[Path], out: Path) -> list[Path]:
             found.append(path)
         else:
             raise ValueError(f"{path}: no such picture or folder")
-    once: dict[str, Path] = {}
+    once: dict[Path, Path] = {}
     for path in found:
-        once.setdefault(os.path.abspath(path), path)  # noqa: PTH100  # symbolic links are pictures of their own
+        once.setdefault(path.parent.resolve() / path.name, path)  # links are pictures of their own
     return list(once.values())
 
 
@@ -116,7 +115,7 @@ def open_journal(model: Path, kinds: Sequence[str], out: Path, options: Options)
     Raises:
         ValueError: If it is no folder, or another process writes there.
     """
-    made_by = {"model": _identity(model), **options.deciding(), "show": list(kinds)}
+    made_by = {"model": _identity(model), **options.deciding(), "show": sorted(kinds)}
     for place in (out, *out.parents):
         if place.exists() and not place.is_dir():
             raise ValueError(f"{place} is a file, and answers are written into a folder: choose another --out")
@@ -169,7 +168,7 @@ class _Work:
 
     def left(self) -> list[Job]:
         """Jobs without an answer."""
-        left = [job for job in self.jobs if job.key() not in self.journal.done or not self._all_there(job.name)]
+        left = [job for job in self.jobs if self.journal.entries(job) is None or not self._all_there(job.name)]
         self.count = len(self.jobs) - len(left)
         return left
 
@@ -183,7 +182,7 @@ class _Work:
     def write(self, job: Job, picture: UInt8[Tensor, "3 height width"], answer: Predictions) -> dict[str, Entry]:
         for writer in self.writers.values():
             writer.check(answer)
-        self.journal.begin()
+        self.journal.begin(job)
         pixels = cv2.merge(tuple(picture.numpy()))
         added = {kind: writer.add(job.file, job.name, pixels, answer) for kind, writer in self.writers.items()}
         return {kind: entry for kind, entry in added.items() if entry is not None}
@@ -205,10 +204,10 @@ class _Work:
 
     def finish(self) -> None:
         """Writes the files of all pictures; those of an earlier run stay where this one answered nothing."""
-        done = [self.journal.done[job.key()] for job in self.jobs if job.key() in self.journal.done]
+        done = [entries for job in self.jobs if (entries := self.journal.entries(job)) is not None]
         for kind, writer in self.writers.items():
-            if entries := [entries[kind] for entries in done if kind in entries]:
-                writer.finish(entries)
+            if of_kind := [entries[kind] for entries in done if kind in entries]:
+                writer.finish(of_kind)
 
 
 def problem_of(source: str, error: Exception) -> str:

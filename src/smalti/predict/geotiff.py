@@ -36,7 +36,7 @@ def is_raster(path: Path) -> bool:
     for any picture above `LARGE`.
     """
     tags = _tiff_tags(path)
-    if tags is None:
+    if not tags or WIDTH not in tags:
         return count_pixels(path) > LARGE
     special = any(tag in tags for tag in GEOREFERENCES) or tags.get(BANDS, 1) > 4
     return special or count_pixels(path) > LARGE or not _is_picture(path)

@@ -13,12 +13,14 @@ from smalti.files import write_text
 from smalti.predict.writers import Entry
 
 JOURNAL = "predictions.jsonl"
+Done = dict[str, tuple[str, dict[str, Entry]]]
+"""By the name of the answers: the key of the picture that they are of, and what it adds to the files of all."""
 log = logging.getLogger("smalti")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A picture, the stem of its answers, and its file as it was when the run began (bytes, time of last change)."""
+    """A picture, the name of its answers, and its file as it was when the run began (bytes, time of last change)."""
 
     file: Path
     name: str
@@ -39,33 +41,46 @@ class Job:
 
 
 class Journal:
-    """`predictions.jsonl`: a line that says how the answers are made, then one for each finished picture.
+    """`predictions.jsonl`: a line that says how the answers are made, then one for each that is begun anew or finished.
 
-    A line is added when all files of its picture are on the disk; so whatever ends a run, what the journal names is
-    whole. A last line that was cut off counts as not there. Until `begin`, the file is that of the run before.
+    A line is added when all files of its picture are on the disk, and taken back before one of them is replaced; so
+    whatever ends a run, what the journal names is whole, and of that picture. A last line that was cut off counts as
+    not there. Until the first answer is begun, the file is that of the run before.
     """
 
     def __init__(self, out: Path, made_by: Mapping[str, Any], resume: bool) -> None:
         """With `resume`, what stands in the folder is kept if it was made in the same way, else forgotten."""
         self.out, self._made_by = out, made_by
-        self.done: dict[str, dict[str, Entry]] = _read(out / JOURNAL, made_by) if resume else {}
+        self._done: Done = _read(out / JOURNAL, made_by) if resume else {}
         self._file: TextIO | None = None
-        self._beginning = threading.Lock()
+        self._lock = threading.Lock()
 
-    def begin(self) -> None:
-        """Before the first answer is written, any number of times, from any thread."""
-        with self._beginning:
+    def entries(self, job: Job) -> dict[str, Entry] | None:
+        """What a finished picture adds to the files of all; None = it is not finished."""
+        key, entries = self._done.get(job.name, ("", {}))
+        return entries if key == job.key() else None
+
+    def begin(self, job: Job) -> None:
+        """Before anything of an answer is written, any number of times, from any thread: what had its name is gone."""
+        with self._lock:
+            before = self._done.pop(job.name, None)
             if self._file is None:
                 path = self.out / JOURNAL
-                lines = [json.dumps({"made_by": self._made_by}), *map(_line, self.done.items())]
+                lines = [json.dumps({"made_by": self._made_by}), *(_line(*done) for done in self._done.values())]
                 write_text(path, "".join(f"{line}\n" for line in lines))
                 self._file = path.open("a", encoding="utf-8")
+            elif before is not None:
+                self._write(json.dumps({"begun": job.name}))
 
     def add(self, job: Job, entries: dict[str, Entry]) -> None:
-        """Says that a picture is finished."""
+        """Says that a picture that was begun is finished."""
+        with self._lock:
+            self._done[job.name] = job.key(), entries
+            self._write(_line(job.key(), entries))
+
+    def _write(self, line: str) -> None:
         assert self._file is not None, "begin() comes first"
-        self.done[job.key()] = entries
-        self._file.write(_line((job.key(), entries)) + "\n")
+        self._file.write(f"{line}\n")
         self._file.flush()
 
     def __enter__(self) -> "Journal":
@@ -76,22 +91,26 @@ class Journal:
             self._file.close()
 
 
-def _line(entry: tuple[str, dict[str, Entry]]) -> str:
-    return json.dumps({"picture": entry[0], "entries": entry[1]})
+def _line(key: str, entries: dict[str, Entry]) -> str:
+    return json.dumps({"picture": key, "entries": entries})
 
 
-def _read(path: Path, made_by: Mapping[str, Any]) -> dict[str, dict[str, Entry]]:
-    done: dict[str, dict[str, Entry]] = {}
+def _read(path: Path, made_by: Mapping[str, Any]) -> Done:
+    done: Done = {}
     try:
         first, *lines = path.read_text(encoding="utf-8").splitlines()
         before, now = json.loads(first)["made_by"], json.loads(json.dumps(made_by))
         if before != now:
-            others = ", ".join(key for key in now if before.get(key) != now[key])
-            log.warning("%s: what is there was made otherwise (%s), so all of it is made anew", path.parent, others)
+            others = ", ".join(sorted(key for key in before | now if before.get(key) != now.get(key)))
+            log.warning("%s: what is there was made otherwise (%s), so nothing is passed over", path.parent, others)
             return {}
         for line in lines:
             said = json.loads(line)
-            done[said["picture"]] = said["entries"]
+            if "begun" in said:
+                done.pop(said["begun"], None)
+            else:
+                name, *_ = json.loads(said["picture"])
+                done[name] = said["picture"], said["entries"]
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError, KeyError, AttributeError):  # from here on, nothing can be relied on

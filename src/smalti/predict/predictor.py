@@ -27,7 +27,7 @@ ANSWER_BYTES = 10
 WHOLE = 2**20
 """Pictures of so many pixels (1024 x 1024) fit wherever the package runs: memory is not asked for each of them."""
 _LARGE = threading.Lock()
-"""Larger ones take turns in a process, whichever predictor they go to: what one may take is not counted on twice."""
+"""Larger ones for which memory is asked take turns in a process, so that what one may take is not counted on twice."""
 
 
 class Predictor:
@@ -78,7 +78,7 @@ class Predictor:
                 f"this network brings every picture to {max(self.policy.size)} pixels, so scales of views change "
                 "nothing: leave them out, or change the input (--set input.size=…)"
             )
-        with _LARGE if _area(image) > WHOLE else contextlib.nullcontext():
+        with _LARGE if self.tiles == "auto" and _area(image) > WHOLE else contextlib.nullcontext():
             tiles = self._tiles_for(image)
             return self._viewed(image) if tiles is None else predict_tiled(self._viewed, image, tiles)
 

@@ -71,7 +71,7 @@ class FileRuntime(Runtime):
 
     def __init__(self, path: Path, card: Card, precision: Precision = "auto", side_by_side: bool = False) -> None:
         """`side_by_side`: the predictor is called from `at_once` threads; where that is faster, they are several."""
-        self._made_of = path, card, precision, side_by_side
+        self._made_of = path.resolve(), card, precision, side_by_side
 
     def __reduce__(self) -> tuple[type["FileRuntime"], tuple[Any, ...]]:
         """For pickle and copy."""

@@ -148,14 +148,14 @@ class _Answering:
         if others:
             raise ValueError(f"of rasters the labels are written, not {', '.join(others)}: choose --show labels")
         written, preview = self.out / f"{name}{LABELS}", self.out / f"{name}{PREVIEW}"
-        job = Job.of(file, name)
+        job = Job.of(file, written.name)
         if self._is_done(job, written, preview):
             return
         tiles = self.options.tiles if isinstance(self.options.tiles, Tiles) else Tiles()
         with open_raster(file, self.options.bands) as raster:
             predictor = self.load()
             predictor.tiles = None  # a tile is looked at as it is
-            with self._bar("tiles") as progress:
+            with self._bar("tiles", job) as progress:
                 predict_raster(predictor, raster, written, predictor.labels, tiles, progress=progress)
             write_preview(raster, written, preview, predictor.labels)
         self.journal.add(job, {})
@@ -174,7 +174,7 @@ class _Answering:
             return None
         predictor = self.load()
         wishes = replace(self.video_options, show=show)
-        with self._bar("frames") as progress:
+        with self._bar("frames", job) as progress:
             result = predict_video(predictor, source, written, predictor.labels, wishes, progress)
         for note in result.notes:
             self.telling.line(f"{source}: {note}")
@@ -186,18 +186,18 @@ class _Answering:
         return result.problem or None
 
     @contextmanager
-    def _bar(self, unit: str) -> Iterator[Progress]:
-        """Begins the journal with the first tile or frame that is answered; the file takes its place only later."""
+    def _bar(self, unit: str, job: Job) -> Iterator[Progress]:
+        """The job is begun with the first tile or frame that is answered; the file takes its place only later."""
         with self.telling.bar(unit) as progress:
 
             def told(done: int, total: int) -> None:
-                self.journal.begin()
+                self.journal.begin(job)
                 progress(done, total)
 
             yield told
 
     def _is_done(self, job: Job, *written: Path) -> bool:
-        done = job.key() in self.journal.done and all(map(Path.exists, written))
+        done = self.journal.entries(job) is not None and all(map(Path.exists, written))
         if done:
             self.telling.line(f"{job.file}: answered already, in {written[0]}")
         return done

@@ -1,6 +1,5 @@
 """Classes of pixels: label ids, drawings over the picture, and probabilities."""
 
-import importlib.util
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,8 +66,10 @@ class ZarrProbabilities(Writer):
     def check(self, answer: Predictions) -> None:
         """See `Writer`."""
         super().check(answer)
-        if importlib.util.find_spec("zarr") is None:
-            raise NoSuchAnswerError('--show zarr needs the package zarr: pip install "smalti[geo]"')
+        try:
+            import zarr  # noqa: F401, PLC0415  # an optional package
+        except ImportError as error:
+            raise NoSuchAnswerError('--show zarr needs the package zarr: pip install "smalti[geo]"') from error
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> None:
         """See `Writer`."""
