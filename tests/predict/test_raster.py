@@ -201,6 +201,17 @@ def test_a_layout_that_only_gdal_knows(tmp_path):
     assert np.array_equal(values_of(predict(path, tmp_path / "out.tif")), IDS[picture.argmax(0)])
 
 
+def test_a_broken_tiff_is_a_picture_that_is_called_broken(tmp_path):
+    """Its directory, at the end, is gone: GDAL, and advice to install it, would be of no help."""
+    Image.fromarray(noise(80, 90, 3)).save(tmp_path / "in.tif")
+    whole = (tmp_path / "in.tif").read_bytes()
+    place = len(whole) - 200
+    (tmp_path / "in.tif").write_bytes(whole[:4] + place.to_bytes(4, "little") + whole[8:place])
+    assert not is_raster(tmp_path / "in.tif")
+    with pytest.raises(ValueError, match=r"in\.tif: not a picture that can be decoded"):
+        read_picture(tmp_path / "in.tif")
+
+
 @pytest.mark.parametrize("ending", ["png", "jpg"])
 def test_other_pictures_are_decoded_as_a_whole(tmp_path, ending):
     Image.fromarray(noise(90, 130, 3)).save(tmp_path / f"in.{ending}")

@@ -35,8 +35,8 @@ def is_raster(path: Path) -> bool:
     True for a TIFF with a georeference, with more bands than a picture has, or of a layout that only GDAL knows, and
     for any picture above `LARGE`.
     """
-    tags = _tiff_tags(path)
-    if not tags or WIDTH not in tags:
+    tags = _tiff_tags(path) or {}
+    if WIDTH not in tags:
         return count_pixels(path) > LARGE
     special = any(tag in tags for tag in GEOREFERENCES) or tags.get(BANDS, 1) > 4
     return special or count_pixels(path) > LARGE or not _is_picture(path)
