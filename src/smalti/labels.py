@@ -32,6 +32,11 @@ def distinct_colors(count: int) -> tuple[Color, ...]:
     return tuple((round(r * 255), round(g * 255), round(b * 255)) for r, g, b in rgb)
 
 
+def is_grey_coded(ids: Sequence[int]) -> bool:
+    """Whether ids are spread over the grey values (0, 127, …), so that 255 may well be the next class of them."""
+    return max(ids) >= max(64, 2 * len(ids))
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelSet:
     """Names, colours and file values of the classes; the position in `names` is the label id in every tensor.
@@ -46,6 +51,8 @@ class LabelSet:
     ids: tuple[int, ...] = ()
     ignored_ids: tuple[int, ...] = (IGNORED,)
     title: str = field(default="", compare=False)
+    without_color: frozenset[str] = field(default=frozenset(), compare=False)
+    """Names of classes whose colour nobody gave: they are drawn in one of ours, and colour masks cannot show them."""
 
     def __post_init__(self) -> None:
         """Fills in default colours and ids.

@@ -34,11 +34,28 @@ def test_splits_by_folders(tmp_path):
 
 def test_splits_by_share_are_a_partition(tmp_path):
     root = write_folder(tmp_path, FolderShape(stems=tuple(f"s{k}" for k in range(20))))
-    parts = [names(opened(root, s, validation=0.2, test=0.1)) for s in ("train", "val", "test")]
-    assert [len(p) for p in parts] == [14, 4, 2]
+    parts = [names(opened(root, s, validation=0.2, test=0.2)) for s in ("train", "val", "test")]
     assert sorted(parts[0] + parts[1] + parts[2]) == names(opened(root))
-    assert parts[2] == ["s14", "s3"], "the two smallest lines of `printf 0/$stem | sha256sum`, on every machine"
-    assert names(opened(root, "test", validation=0.2, test=0.1, seed=1)) != parts[2]
+    assert parts[2] == ["s14", "s2", "s3"], "lines of `printf 0/$stem | sha256sum` below 33333333, on every machine"
+    assert names(opened(root, "test", validation=0.2, test=0.2, seed=1)) != parts[2]
+
+
+def test_images_stay_in_their_split_when_others_are_added(tmp_path):
+    stems = tuple(f"s{k}" for k in range(40))
+    write_folder(tmp_path / "few", FolderShape(stems=stems[:25]))
+    write_folder(tmp_path / "more", FolderShape(stems=stems))
+    for split in ("train", "val", "test"):
+        assert set(names(opened(tmp_path / "few", split))) == set(names(opened(tmp_path / "more", split))) & {
+            *stems[:25]
+        }
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 7])
+def test_no_split_of_a_handful_is_empty(tmp_path, count):
+    root = write_folder(tmp_path, FolderShape(stems=tuple(f"photo{k}" for k in range(count))))
+    parts = [names(opened(root, split)) for split in ("train", "val", "test")]
+    assert all(parts)
+    assert sorted(name for part in parts for name in part) == names(opened(root))
 
 
 def test_a_share_that_cannot_be(tmp_path):
@@ -99,7 +116,7 @@ def test_empty_folder(tmp_path):
 
 
 def test_class_table_remaps_ids(tmp_path):
-    table = {"classes": [{"id": 7, "name": "a"}, {"id": 300, "name": "b"}], "ignored_ids": [9]}
+    table = {"classes": [{"id": 7, "name": "a"}, {"id": 300, "name": "b"}], "ignored_ids": [9, 255]}
     root = write_folder(tmp_path, FolderShape(stems=("p",), values=(7, 9, 255), table=table))
     mask = np.full(SIZE, 300, np.uint16)
     mask[0, :4] = (7, 9, 255, 300)
@@ -110,11 +127,11 @@ def test_class_table_remaps_ids(tmp_path):
 
 
 def test_classes_found_in_index_masks(tmp_path):
-    root = write_folder(tmp_path, FolderShape(values=(3, 40, 7, 255), table=None))
+    root = write_folder(tmp_path, FolderShape(values=(3, 5, 4, 255), table=None))
     dataset = opened(root, "val")
-    assert dataset.labels.names == ("class_3", "class_7", "class_40")
+    assert dataset.labels.names == ("class_3", "class_4", "class_5")
     stored = np.asarray(Image.open(root / "masks" / f"{dataset.sample_name(0)}.png"))
-    expected = np.vectorize({3: 0, 7: 1, 40: 2, 255: 255}.get)(stored)
+    expected = np.vectorize({3: 0, 4: 1, 5: 2, 255: 255}.get)(stored)
     assert np.array_equal(dataset.read(0).semantic.numpy(), expected)
 
 

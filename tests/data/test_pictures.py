@@ -8,7 +8,7 @@ from PIL import Image
 
 from fake_datasets import picture, save
 from smalti.data.contract import DataError
-from smalti.data.pictures import decode_picture, picture_size, read_mask, read_palette, read_picture
+from smalti.data.pictures import decode_picture, picture_size, read_mask, read_picture
 
 
 def encoded(image, **options):
@@ -117,7 +117,7 @@ def test_large_pictures_are_no_bombs(tmp_path):
     path = tmp_path / "large.png"
     path.write_bytes(content)
     limit = Image.MAX_IMAGE_PIXELS
-    assert read_mask(path).shape == (9_600, 10_000)
+    assert read_mask(path).values.shape == (9_600, 10_000)
     assert limit == Image.MAX_IMAGE_PIXELS
     with pytest.raises(DataError, match="9600 x 10000 pixels are more than 1000000"):
         decode_picture(content, max_pixels=1_000_000)
@@ -125,13 +125,17 @@ def test_large_pictures_are_no_bombs(tmp_path):
 
 def test_masks_keep_their_values(tmp_path):
     values = np.array([[0, 1, 2, 255]])
-    assert read_mask(save(tmp_path / "l.png", values.astype(np.uint8))).tolist() == values.tolist()
-    assert read_mask(save(tmp_path / "i.png", values.astype(np.uint16) * 200)).tolist() == (values * 200).tolist()
-    assert read_mask(save(tmp_path / "i.tif", values.astype(np.uint16) * 200)).tolist() == (values * 200).tolist()
-    assert read_mask(save(tmp_path / "1.png", values > 0)).tolist() == [[0, 1, 1, 1]]
+    assert read_mask(save(tmp_path / "l.png", values.astype(np.uint8))).values.tolist() == values.tolist()
+    assert (
+        read_mask(save(tmp_path / "i.png", values.astype(np.uint16) * 200)).values.tolist() == (values * 200).tolist()
+    )
+    assert (
+        read_mask(save(tmp_path / "i.tif", values.astype(np.uint16) * 200)).values.tolist() == (values * 200).tolist()
+    )
+    assert read_mask(save(tmp_path / "1.png", values > 0)).values.tolist() == [[0, 1, 1, 1]]
     colours = picture(0)
-    assert np.array_equal(read_mask(save(tmp_path / "c.png", colours)), colours)
-    assert np.array_equal(read_mask(save(tmp_path / "a.png", np.dstack([colours, colours[..., 0]]))), colours)
+    assert np.array_equal(read_mask(save(tmp_path / "c.png", colours)).values, colours)
+    assert np.array_equal(read_mask(save(tmp_path / "a.png", np.dstack([colours, colours[..., 0]]))).values, colours)
 
 
 def test_palette_masks_are_indices(tmp_path):
@@ -140,6 +144,7 @@ def test_palette_masks_are_indices(tmp_path):
     image.putpixel((0, 0), 2)
     image.putpixel((1, 0), 1)
     image.save(tmp_path / "p.png")
-    assert read_mask(tmp_path / "p.png").tolist() == [[2, 1]]
-    assert read_palette(tmp_path / "p.png")[2] == (224, 224, 192)
-    assert read_palette(save(tmp_path / "l.png", np.zeros((2, 2), np.uint8))) == {}
+    mask = read_mask(tmp_path / "p.png")
+    assert mask.values.tolist() == [[2, 1]]
+    assert mask.palette[2].tolist() == [224, 224, 192]
+    assert read_mask(save(tmp_path / "l.png", np.zeros((2, 2), np.uint8))).palette is None

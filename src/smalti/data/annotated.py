@@ -16,10 +16,11 @@ from smalti.containers import Sample
 from smalti.data.cache import content_hash
 from smalti.data.coco_json import CocoObjects
 from smalti.data.contract import DataError, Dataset, first_few
-from smalti.data.masks import read_labels, to_labels
+from smalti.data.masks import LabelledMask, Palettes, check_smoothing, label_mask, remedy, to_labels, used_palette
 from smalti.data.matlab import read_matlab_map
 from smalti.data.objects import check_objects
-from smalti.data.pictures import read_mask, read_picture
+from smalti.data.pictures import Mask as MaskValues
+from smalti.data.pictures import MaskImage, read_mask, read_picture
 from smalti.data.regions import read_regions
 from smalti.data.voc_xml import read_voc_boxes
 from smalti.labels import LabelSet
@@ -41,12 +42,30 @@ class AnnotatedPicture:
     """Objects that a COCO file lists for this picture."""
     no_instance: tuple[int, ...] = ()
     """Values beside 0 in the file of the instances that number none."""
+    palettes: Palettes = "numbers"
+    """What the palette of the mask's file means."""
     numbering: Literal["plain", "cityscapes", "kitti"] = "plain"
     """Of the objects: as they are; class x 1000 + number (below 1000: a class only); class x 256 + number (0: none)."""
 
     def files(self) -> list[Path]:
         """All files that the sample is made of."""
         return [path for path in (self.picture, self.mask, self.instances, self.boxes) if path is not None]
+
+    def read_labels(self, labels: LabelSet) -> LabelledMask | None:
+        """Decodes the mask alone; None if there is none.
+
+        Raises:
+            DataError: If it cannot be decoded, or holds what the class table does not know.
+        """
+        if self.mask is None:
+            return None
+        match self.mask.suffix:
+            case ".mat":
+                return LabelledMask(ids=to_labels(read_matlab_map(self.mask), labels, self.mask))
+            case ".txt":
+                return LabelledMask(ids=read_regions(self.mask, len(labels)))
+            case _:
+                return label_mask(read_mask(self.mask), labels, self.palettes, self.mask)
 
     def read(self, labels: LabelSet) -> Sample:
         """Decodes the files.
@@ -55,14 +74,16 @@ class AnnotatedPicture:
             DataError: If one cannot be decoded, their sizes differ, or objects and classes disagree.
         """
         image = read_picture(self.picture)
-        semantic = None if self.mask is None else torch.from_numpy(_read_labels(self.mask, labels))
+        labelled = self.read_labels(labels)
+        semantic = None if labelled is None else torch.from_numpy(labelled.ids)
         ids = None if self.instances is None else _read_ids(self.instances, self)
         for path, truth in ((self.mask, semantic), (self.instances, ids)):
             if truth is not None and truth.shape != image.shape[1:]:
                 height, width = truth.shape
                 raise DataError(
                     f"{path}: {height} x {width} pixels (height x width), but its picture {self.picture.name} has "
-                    f"{image.shape[1]} x {image.shape[2]} (upright, as its EXIF note says): they must be of one size"
+                    f"{image.shape[1]} x {image.shape[2]} (upright, as its EXIF note says): they must be of one size. "
+                    "Turn the mask as the picture is, or give it the same EXIF orientation"
                 )
         if self.mask is not None and self.instances is not None and semantic is not None and ids is not None:
             check_objects(semantic.numpy(), ids.numpy(), labels, (self.mask, self.instances))
@@ -98,6 +119,8 @@ class AnnotatedPictures(Dataset):
     """A data set that is a list of files; a set's own file says how the list comes about."""
 
     items: Sequence[PictureFiles]
+    is_own_folder: bool = False
+    """Whether people made the masks and the class table themselves: then they are looked at with more doubt."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -113,6 +136,18 @@ class AnnotatedPictures(Dataset):
     def read(self, index: int) -> Sample:
         """See `Dataset`."""
         return self.items[index].read(self.labels)
+
+    def read_labels(self, index: int) -> LabelledMask | None:
+        """The label ids of one image, where a mask file tells them without decoding the image; None = it has none.
+
+        Raises:
+            DataError: If the mask cannot be used; names it.
+        """
+        item = self.items[index]
+        if isinstance(item, AnnotatedPicture) and (item.mask is not None or item.listed is None):
+            return item.read_labels(self.labels)
+        semantic = item.read(self.labels).semantic
+        return None if semantic is None else LabelledMask(ids=semantic.numpy(), reading="painted objects")
 
 
 def read_list(path: Path) -> list[str]:
@@ -143,16 +178,6 @@ def check_listed(items: Sequence[PictureFiles | Path], listing: Path, how_to_get
         raise DataError(f"{listing}: {len(missing)} listed files are missing: {first_few(missing)}. {how_to_get}")
 
 
-def _read_labels(path: Path, labels: LabelSet) -> UInt8[np.ndarray, "height width"]:
-    match path.suffix:
-        case ".mat":
-            return to_labels(read_matlab_map(path), labels, path)
-        case ".txt":
-            return read_regions(path, len(labels))
-        case _:
-            return read_labels(path, labels)
-
-
 def color_ids(colors: UInt8[np.ndarray, "height width rgb"]) -> Int32[np.ndarray, "height width"]:
     """Numbers of a picture with a colour an object, black = 0, as COCO's panoptic files count them."""
     red, green, blue = (colors[..., k].astype(np.int32) for k in range(3))
@@ -161,7 +186,7 @@ def color_ids(colors: UInt8[np.ndarray, "height width rgb"]) -> Int32[np.ndarray
 
 
 def _read_ids(path: Path, item: AnnotatedPicture) -> Int32[Tensor, "height width"]:
-    ids = read_matlab_map(path) if path.suffix == ".mat" else read_mask(path)
+    ids = read_matlab_map(path) if path.suffix == ".mat" else _object_values(read_mask(path), item.numbering, path)
     ids = color_ids(ids) if ids.ndim == 3 else ids.astype("int32")
     if ids.min(initial=0) < 0:
         raise DataError(f"{path}: has the object id {ids.min()}; ids are 0 (none) or positive")
@@ -173,3 +198,16 @@ def _read_ids(path: Path, item: AnnotatedPicture) -> Int32[Tensor, "height width
         case "kitti":
             ids[ids % KITTI_OBJECTS == 0] = 0
     return torch.from_numpy(ids)
+
+
+def _object_values(mask: MaskImage, numbering: str, path: Path) -> MaskValues:
+    """Numbers or colours of objects; a palette's colours count where black, which means none, is not number 0."""
+    if numbering != "plain":
+        return mask.values
+    if mask.is_lossy:
+        raise DataError(f"{path}: object numbers do not survive a lossy file format. {remedy(True)}")
+    check_smoothing(mask, path)
+    colors = used_palette(mask)
+    if mask.palette is not None and (0, 0, 0) in colors.values() and colors.get(0, (0, 0, 0)) != (0, 0, 0):
+        return mask.palette[mask.values]
+    return mask.values

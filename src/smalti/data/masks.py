@@ -1,152 +1,218 @@
-"""From the values of a mask file to label ids, and the class table of masks that came without one."""
+"""From mask files to label ids.
+
+Values are looked up in `LabelSet.ids`, colours in `LabelSet.colors`. A palette file holds both, numbers and colours; in
+people's own folders the class table decides which of them count.
+"""
 
 import functools
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Int, Integer, UInt8
+from jaxtyping import Bool, Int, Integer, UInt8
 
-from smalti.data.contract import DataError
-from smalti.data.pictures import Mask, read_mask, read_palette
-from smalti.labels import IGNORED, MAX_CLASSES, Color, LabelSet
+from smalti.data.contract import DataError, first_few
+from smalti.data.mask_smoothing import blended_share, sign_of_smoothing
+from smalti.data.pictures import Mask, MaskImage, read_mask, read_palette
+from smalti.labels import IGNORED, Color, LabelSet
 
+Palettes = Literal["numbers", "alike", "unlike"]
+"""What palettes of mask files mean: nothing, the numbers count (`numbers`: the public data sets); or colours of the
+class table, in files of which each number has one colour in all (`alike`) or not (`unlike`)."""
+Reading = Literal["index values", "colours", "palette numbers", "palette colours", "painted objects"]
+BY_NUMBER: Reading = "palette numbers"
+BY_COLOR: Reading = "palette colours"
 _UNKNOWN = -1
 _VALUES = 65536
+_BLACK = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledMask:
+    """Label ids of one mask, and how its file was read."""
+
+    ids: UInt8[np.ndarray, "height width"]
+    reading: Reading = "index values"
 
 
 def to_labels(mask: Mask, labels: LabelSet, where: Path | str) -> UInt8[np.ndarray, "height width"]:
     """Label ids of a mask: by value through `labels.ids`, or by colour through `labels.colors`.
 
-    In colour masks black means ignored unless it is the colour of a class.
+    In colour masks black means ignored if all classes have a colour and none is black.
 
     Raises:
         DataError: For a value or colour outside the table: which, where first, and how many pixels.
     """
     if mask.ndim == 2:
-        values = np.clip(mask, -1, _VALUES) if mask.dtype != np.uint8 else mask
-        found = _value_table(labels)[values]
+        ids = _value_table(labels)[np.clip(mask, -1, _VALUES) if mask.dtype != np.uint8 else mask]
     else:
-        found = _color_table(labels)[_codes(mask)]
-    if found.min(initial=0) == _UNKNOWN:
-        _refuse(mask, found == _UNKNOWN, labels, where)
-    labelled: np.ndarray = found.astype(np.uint8)
-    return labelled
+        ids = _color_table(*_given_colors(labels))[codes(mask)]
+    if ids.min(initial=0) == _UNKNOWN:
+        _refuse(mask, ids == _UNKNOWN, labels, where)
+    known: np.ndarray = ids.astype(np.uint8)
+    return known
 
 
-def read_labels(path: Path, labels: LabelSet) -> UInt8[np.ndarray, "height width"]:
-    """A mask file as label ids.
-
-    Raises:
-        DataError: If it cannot be decoded or holds values outside the class table; names the file.
-    """
-    return to_labels(read_mask(path), labels, path)
-
-
-def find_labels(masks: Sequence[Path]) -> LabelSet:
-    """A class table of all values (255 = ignored) or all colours that occur; classes are named after them.
-
-    The colours of palette masks become the colours of the classes.
+def label_mask(mask: MaskImage, labels: LabelSet, palettes: Palettes, where: Path | str) -> LabelledMask:
+    """A mask file as label ids. In people's folders the numbers of a palette count only if its colours do not object.
 
     Raises:
-        DataError: If the masks are of both kinds, hold one class only or too many.
+        DataError: If it was smoothed or lost values by compression, holds values or colours outside the class table, or
+            has a palette that contradicts the table.
     """
-    values: set[int] = set()
-    colors: set[int] = set()
-    palette: dict[int, Color] = {}
+    values, reading = mask.values, _reading_of(mask, labels, palettes, where)
+    if palettes != "numbers":
+        check_smoothing(mask, where)
+    if reading == BY_COLOR:
+        assert mask.palette is not None
+        values = mask.palette[values]
+    try:
+        ids = to_labels(values, labels, where)
+    except DataError as error:
+        raise DataError(f"{error}. {remedy(mask.is_lossy)}") if mask.is_lossy else error from None
+    return LabelledMask(ids=ids, reading=reading)
+
+
+def _reading_of(mask: MaskImage, labels: LabelSet, palettes: Palettes, where: Path | str) -> Reading:
+    if mask.values.ndim == 3:
+        return "colours"
+    if mask.palette is None:
+        return "index values"
+    return BY_NUMBER if palettes == "numbers" else _palette_reading(mask, labels, palettes, where)
+
+
+def _palette_reading(mask: MaskImage, labels: LabelSet, palettes: Palettes, where: Path | str) -> Reading:
+    """By number where no colour says otherwise, by colour where all colours are those of the table."""
+    colors = used_palette(mask)
+    given, black_is_ignored = _given_colors(labels)
+    ids_of: dict[Color, set[int]] = {}
+    for label, color in given:
+        ids_of.setdefault(color, set()).add(labels.ids[label])
+    known = colors.keys() <= {*labels.ids, *labels.ignored_ids}
+    if known and all(number in ids_of.get(color, {number}) for number, color in colors.items()):
+        foreign = [color for color in colors.values() if color not in ids_of]
+        if not foreign and all(len(ids_of[color]) == 1 for color in colors.values()):
+            return BY_COLOR  # which says the same
+        if not foreign or palettes == "alike":
+            return BY_NUMBER
+        raise DataError(f"{where}: the palettes of the masks give one number different colours, and the colour "
+                        f"{foreign[0]} is no class's in labels.json: give each class its colour there "
+                        '({"name": "road", "color": [128, 64, 128]}), or save masks without a palette')  # fmt: skip
+    ignored = {(0, 0, 0)} if black_is_ignored else set()
+    outside = {number: color for number, color in colors.items() if color not in ids_of.keys() | ignored}
+    if not outside:
+        return BY_COLOR
+    number, color = next(iter(outside.items()))
+    raise DataError(f"{where}: neither the palette's colours nor its numbers are those of labels.json: number {number} "
+                    f"has the colour {color}, which is no class's{_without_color(labels)}. Give each class its colour "
+                    "in labels.json, or save index masks without a palette")  # fmt: skip
+
+
+def _color(rgb: UInt8[np.ndarray, "3"]) -> Color:
+    return int(rgb[0]), int(rgb[1]), int(rgb[2])
+
+
+def compare_palettes(masks: Sequence[Path]) -> Palettes:
+    """Whether each number has one colour in all palette files; "alike" where there are none.
+
+    Raises:
+        DataError: If a file cannot be decoded; names it.
+    """
+    if len({read_palette(path) for path in masks} - {None}) <= 1:  # of which the headers tell
+        return "alike"
+    colors: dict[int, Color] = {}
     for path in masks:
-        mask = read_mask(path)
-        if mask.ndim == 2:
-            values.update(np.unique(mask).tolist())
-            palette = palette or read_palette(path)
-        else:
-            colors.update(np.unique(_codes(mask)).tolist())
-        if values and colors:
-            raise DataError(f"{path}: some masks hold index values, others colours: convert them to one kind")
-        _check_number(values or colors, path)
-    return _index_table(values, palette) if values else _table_of_colors(colors)
+        for number, color in used_palette(read_mask(path)).items():
+            if colors.setdefault(number, color) != color:
+                return "unlike"
+    return "alike"
 
 
-def _index_table(values: set[int], palette: dict[int, Color]) -> LabelSet:
-    ids = sorted(values - {IGNORED})
-    if len(ids) < 2:
-        raise DataError(
-            f"the masks hold only the values {sorted(values)} (255 means ignored), which is one class, and there is "
-            "nothing to learn. If 255 is a class, or a class is missing here by chance, name all classes in "
-            'labels.json: {"classes": [{"id": 0, "name": "background"}, {"id": 255, "name": "object"}], '
-            '"ignored_ids": []}'
-        )
-    known = len({palette[k] for k in ids if k in palette}) == len(ids)
-    return LabelSet(
-        names=tuple(f"class_{k}" for k in ids),
-        colors=tuple(palette[k] for k in ids) if known else (),
-        ids=tuple(ids),
-        title="found in the masks",
-    )
+def used_palette(mask: MaskImage) -> dict[int, Color]:
+    """Colour of each number that occurs in a palette file; empty for other files."""
+    if mask.palette is None:
+        return {}
+    return {k: _color(mask.palette[k]) for k in np.unique(mask.values).tolist()}
 
 
-def _table_of_colors(codes: set[int]) -> LabelSet:
-    ordered = sorted(codes)
-    if len(ordered) < 2:
-        raise DataError("the masks hold one colour only: there is nothing to learn; name all classes in labels.json")
-    return LabelSet(
-        names=tuple(f"class_{code:06x}" for code in ordered),
-        colors=tuple((code >> 16, code >> 8 & 255, code & 255) for code in ordered),
-        title="colours found in the masks",
-    )
+def check_smoothing(mask: MaskImage, where: Path | str) -> None:
+    """Raises DataError if the borders of an index mask blend, as smoothing and lossy compression make them."""
+    if mask.values.ndim == 2 and mask.palette is None and (sign := sign_of_smoothing(mask.values, mask.is_lossy)):
+        raise DataError(f"{where}: {sign}: the mask was smoothed or compressed. {remedy(mask.is_lossy)}")
 
 
-def _check_number(found: set[int], path: Path) -> None:
-    if len(found - {IGNORED}) > MAX_CLASSES:
-        raise DataError(f"{path}: more than {MAX_CLASSES} different values so far: {_lossy(path)} or write labels.json")
+def remedy(is_lossy: bool) -> str:
+    """What to do about masks that were smoothed or compressed, for messages."""
+    changed = "JPEG changes values at every border (as WebP and AVIF do). " if is_lossy else ""
+    return f"{changed}Export the masks again as PNG, without smoothing, and resize them to the nearest pixel only."
 
 
-def _lossy(path: Path | str) -> str:
-    if Path(path).suffix.lower() in (".jpg", ".jpeg"):
-        return "JPEG changes values at every border: save masks as PNG,"
-    return "masks must be saved without smoothing and compression losses;"
-
-
-def _codes(mask: UInt8[np.ndarray, "height width rgb"]) -> Int[np.ndarray, "height width"]:
+def codes(mask: UInt8[np.ndarray, "height width rgb"]) -> Int[np.ndarray, "height width"]:
+    """Each colour as one number, red first."""
     wide = mask.astype(np.int32)
-    codes: np.ndarray = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
-    return codes
+    numbers: np.ndarray = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    return numbers
 
 
 @functools.lru_cache(maxsize=8)
 def _value_table(labels: LabelSet) -> Integer[np.ndarray, "values"]:
     table = np.full(_VALUES + 2, _UNKNOWN, np.int16)  # the last two stand for "above" and, by index -1, "below"
-    for value in (IGNORED, *labels.ignored_ids):
-        if 0 <= value < _VALUES:
-            table[value] = IGNORED
+    for value in labels.ignored_ids:
+        table[value] = IGNORED
     for label, value in enumerate(labels.ids):
-        if 0 <= value < _VALUES:
-            table[value] = label
+        table[value] = label
     return table
 
 
+def _given_colors(labels: LabelSet) -> tuple[tuple[tuple[int, Color], ...], bool]:
+    """Label id and colour of each class whose colour the table gives, and whether black means ignored."""
+    given = tuple((k, c) for k, c in enumerate(labels.colors) if labels.names[k] not in labels.without_color)
+    return given, not labels.without_color and (0, 0, 0) not in labels.colors
+
+
 @functools.lru_cache(maxsize=4)
-def _color_table(labels: LabelSet) -> Integer[np.ndarray, "codes"]:
+def _color_table(given: tuple[tuple[int, Color], ...], black_is_ignored: bool) -> Integer[np.ndarray, "codes"]:
     table = np.full(1 << 24, _UNKNOWN, np.int16)
-    table[0] = IGNORED
-    shared = [color for color, count in Counter(labels.colors).items() if count > 1]
+    if black_is_ignored:
+        table[_BLACK] = IGNORED
+    shared = [color for color, count in Counter(color for _, color in given).items() if count > 1]
     if shared:
         raise DataError(f"colour masks need one colour for each class; {shared[0]} stands for several")
-    for label, (r, g, b) in enumerate(labels.colors):
+    for label, (r, g, b) in given:
         table[r << 16 | g << 8 | b] = label
     return table
 
 
-def _refuse(mask: Mask, wrong: np.ndarray, labels: LabelSet, where: Path | str) -> None:
-    row, column = (int(k) for k in np.argwhere(wrong)[0])
-    pixels = f"first at row {row}, column {column}; {int(wrong.sum())} pixels are outside the class table"
+def _without_color(labels: LabelSet) -> str:
+    """For messages: the classes that colour masks cannot show."""
+    if not labels.without_color:
+        return ""
+    return f"; labels.json gives no colour to {first_few([n for n in labels.names if n in labels.without_color])}"
+
+
+def _refuse(mask: Mask, outside: Bool[np.ndarray, "height width"], labels: LabelSet, where: Path | str) -> None:
+    row, column = (int(k) for k in np.argwhere(outside)[0])
+    count = int(outside.sum())
+    share = f"{count} pixels ({100 * count / outside.size:.2g} %)"
+    pixels = f"first at row {row}, column {column}; {share} are outside the class table"
     if mask.ndim == 2:
-        known = f"known are {sorted(labels.ids)} and ignored {sorted({IGNORED, *labels.ignored_ids})}"
+        known = f"known are {sorted(labels.ids)} and ignored {sorted(labels.ignored_ids)}"
         what = f"value {int(mask[row, column])}"
+        advice = 'add the class, or the value to "ignored_ids", in labels.json'
+        if mask.dtype == np.uint8 and blended_share(mask) > 0:
+            advice += ". Values between those of the classes come from smoothing or compression: " + remedy(False)
     else:
-        known = f"known are {', '.join(map(str, labels.colors[:12]))}{', …' if len(labels) > 12 else ''}"
+        given, _ = _given_colors(labels)
+        colors = ", ".join(str(color) for _, color in given[:12])
+        known = f"known are {colors or 'none'}{', …' if len(given) > 12 else ''}{_without_color(labels)}"
         what = f"colour {tuple(int(v) for v in mask[row, column])}"
+        advice = "give the class of this colour in labels.json"
+        different = len(np.unique(codes(mask)[outside]))
         if (mask[..., :1] == mask).all():
             known += "; is it an index mask saved with three channels? Then save it with one"
-    raise DataError(f"{where}: {what} {pixels} ({known}): {_lossy(where)} or add the class to labels.json")
+        elif different > len(given):
+            advice += f". {different} unknown colours come from smoothing or compression: " + remedy(False)
+    raise DataError(f"{where}: {what} {pixels} ({known}): {advice}")

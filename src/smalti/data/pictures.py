@@ -4,6 +4,7 @@ import io
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,13 +15,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from smalti.data.contract import DataError
-from smalti.labels import Color
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
 MAX_PIXELS = 2**29
 """Larger pictures are refused before they are decoded: 23,000 x 23,000 pixels are 1.6 GB."""
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """How such files begin, the last two with 64-bit places."""
+LOSSY_FORMATS = frozenset({"JPEG", "MPO", "AVIF"})
+"""Pillow's names of file formats that change the values of a mask; WebP does when it is not lossless."""
 _ORIENTATION = 0x0112  # EXIF tag
 _opening = threading.Lock()
 T = TypeVar("T")
@@ -72,24 +74,54 @@ def picture_size(path: Path) -> tuple[int, int]:
         raise DataError(f"{path}: not a picture that can be decoded: {_short(error)}") from error
 
 
-def read_mask(path: Path) -> Mask:
-    """The values of an index mask (8-bit, 16-bit, 1-bit or palette indices), or the colours of a colour mask.
+@dataclass(frozen=True, kw_only=True)
+class MaskImage:
+    """What a mask file holds, before anybody says what it means."""
 
-    An alpha channel is dropped. Values are as in the file: nothing is remapped here.
+    values: Mask
+    """Index values (8-bit, 16-bit, 1-bit), entries of the palette, or RGB colours; as in the file."""
+    palette: UInt8[np.ndarray, "256 rgb"] | None = None
+    """The colours of a palette file."""
+    is_lossy: bool = False
+    """Whether the file format changes values when it is written (JPEG, lossy WebP, AVIF)."""
+
+
+def read_mask(path: Path) -> MaskImage:
+    """A mask file, turned upright by its EXIF orientation as images are; an alpha channel is dropped.
 
     Raises:
         DataError: If it cannot be decoded or is no mask (say, floats); names the file.
     """
-    return _decoded(_content(path), str(path), MAX_PIXELS, _to_values)
+    content = _content(path)
+    mask = _decoded(content, str(path), MAX_PIXELS, _to_mask)
+    return replace(mask, is_lossy=True) if _is_lossy_webp(content) else mask
 
 
-def read_palette(path: Path) -> dict[int, Color]:
-    """Colour by index of a palette file; empty for any other.
+def is_turned(path: Path) -> bool:
+    """Whether an image or mask is stored lying on its side or head, by its EXIF orientation; reads the header only.
 
     Raises:
-        DataError: If it cannot be decoded; names the file.
+        DataError: If it is missing or no image; names the file.
     """
-    return _decoded(_content(path), str(path), MAX_PIXELS, _to_palette)
+    try:
+        with path.open("rb") as file:
+            return _is_turned(_open(file))
+    except Exception as error:  # as in `_decoded`
+        raise DataError(f"{path}: not a picture that can be decoded: {_short(error)}") from error
+
+
+def read_palette(path: Path) -> bytes | None:
+    """What tells whether two files have the same palette, of which only the header is read; None = it has none.
+
+    Raises:
+        DataError: If it is missing or no image; names the file.
+    """
+    try:
+        with path.open("rb") as file:
+            palette = _open(file).palette
+            return None if palette is None else (palette.rawmode or palette.mode).encode() + bytes(palette.palette)
+    except Exception as error:  # as in `_decoded`
+        raise DataError(f"{path}: not a picture that can be decoded: {_short(error)}") from error
 
 
 def _content(path: Path) -> bytes:
@@ -132,6 +164,11 @@ def _open(file: io.BytesIO | io.BufferedReader) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
+def _is_turned(image: Image.Image) -> bool:
+    """Whether its EXIF orientation says that the pixels are not stored upright; the one rule for images and masks."""
+    return int(image.getexif().get(_ORIENTATION, 1)) != 1
+
+
 def _short(error: Exception) -> str:
     return str(error) or type(error).__name__
 
@@ -142,7 +179,7 @@ def to_rgb(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
     Raises:
         DataError: If it has floating-point values, or more than 16 bits.
     """
-    if image.getexif().get(_ORIENTATION, 1) != 1:
+    if _is_turned(image):
         image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise DataError("pictures with floating-point values are not supported: save it with 8 or 16 bits")
@@ -160,6 +197,16 @@ def _grey16(values: Integer[np.ndarray, "height width"]) -> UInt8[Tensor, "3 hei
     return torch.from_numpy(((wide + 128) // 257).astype(np.uint8))[None].repeat(3, 1, 1)
 
 
+def _to_mask(image: Image.Image) -> MaskImage:
+    upright = ImageOps.exif_transpose(image) if _is_turned(image) else image
+    palette = None
+    if image.mode in ("P", "PA"):
+        entries = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        palette = np.concatenate([entries, np.zeros((256 - len(entries), 3), np.uint8)])
+    lossy = image.format in LOSSY_FORMATS
+    return MaskImage(values=_to_values(upright), palette=palette, is_lossy=lossy)
+
+
 def _to_values(image: Image.Image) -> Mask:
     match image.mode:
         case "1":
@@ -175,8 +222,14 @@ def _to_values(image: Image.Image) -> Mask:
     raise DataError(f"a mask has whole numbers or RGB colours, not Pillow's mode {image.mode}: save it as 8-bit PNG")
 
 
-def _to_palette(image: Image.Image) -> dict[int, Color]:
-    if image.mode != "P":
-        return {}
-    flat = image.getpalette("RGB") or []
-    return {k: (flat[3 * k], flat[3 * k + 1], flat[3 * k + 2]) for k in range(len(flat) // 3)}
+def _is_lossy_webp(content: bytes) -> bool:
+    """Whether a WebP file has a lossy chunk ("VP8 "; lossless ones are "VP8L")."""
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
+        return False
+    place = 12
+    while place + 8 <= len(content):
+        kind, length = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
+        if kind == b"VP8 ":
+            return True
+        place += 8 + length + length % 2
+    return False

@@ -157,7 +157,7 @@ class CocoItem:
                 raise DataError(f"{self.picture}: a mask among its annotations cannot be read: {error}") from error
         if self.kind == "stuff":
             assert self.map is not None
-            values = read_mask(self.map).astype(np.int32)
+            values = read_mask(self.map).values.astype(np.int32)
             semantic = to_labels(values + (values != IGNORED), labels, self.map)  # the maps have COCO's number - 1
         if semantic.shape != size:
             raise DataError(f"{self.map}: {semantic.shape[0]} x {semantic.shape[1]} pixels, its picture has "
@@ -173,7 +173,7 @@ class CocoItem:
     def _segments(self, segments: list[dict[str, Any]], is_thing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Classes and object numbers of a panoptic picture, whose colours number its segments."""
         assert self.map is not None
-        colors = color_ids(read_mask(self.map))
+        colors = color_ids(read_mask(self.map).values)
         numbers, places = np.unique(colors, return_inverse=True)
         known = {segment["id"]: segment for segment in segments}
         unlisted = set(numbers.tolist()) - known.keys() - {0}

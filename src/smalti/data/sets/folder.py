@@ -8,7 +8,8 @@ from smalti.data.annotated import AnnotatedPicture, AnnotatedPictures
 from smalti.data.cache import content_hash, remembered
 from smalti.data.contract import DataError, check_split, first_few
 from smalti.data.folder_boxes import box_files, boxes_by_key, table_of
-from smalti.data.masks import find_labels
+from smalti.data.found_labels import find_labels
+from smalti.data.masks import Palettes, compare_palettes
 from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures
 from smalti.labels import LabelSet
 
@@ -21,9 +22,9 @@ class Folder(AnnotatedPictures):
     """Your own folder: images/[train|val|test/] and masks/ (index or colour), or boxes/; labels.json, instances/.
 
     * Picture and mask are paired by their path below images/ and masks/ without the suffix.
-    * Splits are the folders train, val and test below images/ where images/train exists; else `test` and `validation`
-      are shares of the pictures, drawn by a hash of their names and `seed`, the same on every machine. The split "all"
-      is everything.
+    * Splits are the folders train, val and test below images/ where images/train exists; else a hash of an image's name
+      and `seed` decides: `test` and `validation` are the shares of all names, and an image stays in its split whatever
+      is added. The split "all" is everything.
     * Classes come from labels.json, else they are the values or colours found in all masks (255 = ignored).
     * Pictures of any common kind become 8-bit RGB, see `read_picture`.
     * `instances/` may hold instance ids (0 = none), best as 16-bit PNG.
@@ -32,6 +33,7 @@ class Folder(AnnotatedPictures):
     """
 
     name = "folder"
+    is_own_folder = True
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class Folder(AnnotatedPictures):
         bare = [k for k in pictures if k not in masks and (folders is None or k in wanted)] if require_masks else []
         _check_pairs(self.root, bare, stray)
         self.labels = _labels(self.root, list(masks.values()), files)
+        palettes = _palettes(list(masks.values()))
         boxes = boxes_by_key(files, pictures.keys(), self.labels)
         has_objects = (self.root / "instances").is_dir() and bool(find_pictures(self.root / "instances"))
         instances = _by_stem(self.root / "instances") if has_objects else {}
@@ -77,6 +80,7 @@ class Folder(AnnotatedPictures):
                 name=key.removeprefix(prefix).replace("/", "__"),
                 picture=pictures[key],
                 mask=masks.get(key),
+                palettes=palettes,
                 instances=instances.get(key),
                 listed=boxes.get(key),
             )
@@ -146,16 +150,25 @@ def _check_pairs(root: Path, bare: list[str], stray: list[str]) -> None:
 
 
 def _share(keys: list[str], split: str, shares: tuple[float, float], seed: int) -> list[str]:
-    """The split's share of the names, in an order that depends on nothing but the names and the seed."""
-    shuffled = sorted(keys, key=lambda key: hashlib.sha256(f"{seed}/{key}".encode()).digest())
-    validation, test = (max(1, round(share * len(keys))) if share > 0 and len(keys) > 2 else 0 for share in shares)
-    borders = {
-        "test": (0, test),
-        "val": (test, test + validation),
-        "train": (test + validation, len(keys)),
-    }
-    start, end = borders[split]
-    return sorted(shuffled[start:end])
+    """The split's images: each one's place is decided by its own name and the seed, whatever else is in the folder.
+
+    Only where a split would be empty by chance it takes the image that is nearest to it, so that a handful of images
+    can be trained and measured, too.
+    """
+    places = {key: _place(key, seed) for key in keys}
+    validation, test = shares
+    chosen = {key: "test" if place < test else "val" if place < test + validation else "train"
+              for key, place in places.items()}  # fmt: skip
+    for name, share, start in (("test", test, 0.0), ("val", validation, test), ("train", 1.0, test + validation)):
+        others = [key for key in keys if list(chosen.values()).count(chosen[key]) > 1]
+        if share > 0 and name not in chosen.values() and len(keys) > 2 and others:
+            chosen[min(others, key=lambda key: abs(places[key] - start))] = name
+    return [key for key in keys if chosen[key] == split]
+
+
+def _place(key: str, seed: int) -> float:
+    """A number from 0 to below 1 that is the same on every machine."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:7]) / 2**56
 
 
 def _labels(root: Path, masks: list[Path], boxes: list[Path]) -> LabelSet:
@@ -170,3 +183,8 @@ def _labels(root: Path, masks: list[Path], boxes: list[Path]) -> LabelSet:
     if not masks:
         return LabelSet(names=("unknown",), title="no masks, no labels.json")
     return LabelSet.from_json(remembered("tables", content_hash(masks), lambda: find_labels(masks).to_json()))
+
+
+def _palettes(masks: list[Path]) -> Palettes:
+    palettes: Palettes = remembered("palettes", content_hash(masks), lambda: compare_palettes(masks))
+    return palettes
