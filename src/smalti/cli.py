@@ -313,7 +313,8 @@ def data_(
 ) -> None:
     """Look at a data set: sizes, classes, what is wrong.
 
-    Shows each split with its classes by share of pixels, and names the files that cannot be used.
+    Shows each split with its classes by share of pixels, how masks were read, what is doubtful, and the files that
+    cannot be used; then the exit code is 1.
 
     \b
     Examples:
@@ -323,8 +324,8 @@ def data_(
     """
     from smalti.studies.data_summary import summarise
 
-    for line in summarise(data, split, out):
-        typer.echo(line)
+    if not summarise(data, split, out, typer.echo):
+        raise typer.Exit(1)
 
 
 @app.command()

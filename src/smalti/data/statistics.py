@@ -19,7 +19,7 @@ class PixelCounts(NamedTuple):
 
 def pixel_counts(dataset: Dataset) -> PixelCounts:
     """Counts over a data set, ignored pixels not counted; remembered until a file of the set changes."""
-    own, of_pictures = remembered("class-counts", _key(dataset), lambda: _count(dataset))
+    own, of_pictures = remembered("class-counts", key_of(dataset), lambda: _count(dataset))
     return PixelCounts(tuple(map(int, own)), tuple(map(int, of_pictures)))
 
 
@@ -34,7 +34,8 @@ def _count(dataset: Dataset) -> list[list[int]]:
     return found
 
 
-def _key(dataset: Dataset) -> str | None:
+def key_of(dataset: Dataset) -> str | None:
+    """Changes whenever something may that the data set answers; None = must not be remembered."""
     digest = hashlib.blake2b(digest_size=16)
     for index in range(len(dataset)):
         key = dataset.content_key(index)

@@ -1,7 +1,7 @@
 """A look at a data set before anything is trained on it."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from smalti.containers import Instances
-from smalti.data.dataset import Dataset, open_dataset, parse_data_argument
+from smalti.data.dataset import DataError, Dataset, open_dataset, parse_data_argument
 from smalti.data.derive import sample_objects
+from smalti.data.duplicates import shared_images
+from smalti.data.label_survey import check_classes, label_notes, survey_labels
 from smalti.draw.boxes import draw_boxes
 from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.overlay import overlay
@@ -22,35 +24,65 @@ SPLITS = ("train", "val", "test")
 SHOWN = 6
 
 
-def summarise(data: str, split: str | None, out: Path | None) -> Iterator[str]:
-    """Lines about each split: pictures, sizes, classes by share of pixels, objects, unreadable files.
+def summarise(data: str, split: str | None, out: Path | None, write: Callable[[str], None]) -> bool:
+    """Writes lines about each split: images, sizes, classes by share of pixels, objects, and what is wrong.
+
+    Returns:
+        Whether everything can be used as it is.
 
     Raises:
         ValueError: If the data set cannot be opened.
     """
     name, root = parse_data_argument(data, "folder")
+    opened: dict[str, Dataset] = {}
+    problems: list[str] = []
     for part in [split] if split else SPLITS:
         try:
             dataset = open_dataset(name, root=root, split=part, options={})
         except ValueError as error:
             if split or part == SPLITS[0]:
                 raise
-            yield f"{name} {part}: {error}"
+            write(f"{name} {part}: {error}")
             continue
-        yield f"{dataset.name} {part}: {len(dataset)} pictures, {len(dataset.labels)} classes"
-        yield from _content(dataset)
+        opened[part] = dataset
+        write(f"{dataset.name} {part}: {len(dataset)} pictures, {len(dataset.labels)} classes")
+        problems += _write_content(dataset, write)
         if out is not None:
             path = out if split else out.with_stem(f"{out.stem}_{part}")
             _draw(dataset, path)
-            yield f"  samples drawn in {path}"
+            write(f"  samples drawn in {path}")
+    problems += _write_doubts(opened, write)
+    for problem in problems:
+        write(f"cannot be used: {problem}")
+    return not problems
 
 
-def _content(dataset: Dataset) -> Iterator[str]:
+def _write_doubts(opened: Mapping[str, Dataset], write: Callable[[str], None]) -> list[str]:
+    """Writes what a person should know of labels and splits; answers what is wrong for certain."""
+    surveys = {split: survey for split, dataset in opened.items() if (survey := survey_labels(dataset)) is not None}
+    shared = list(shared_images(opened))
+    for line in shared:
+        write(f"note: {line}")
+    if not surveys:
+        return []
+    first = next(iter(opened.values()))
+    for line in label_notes(first.labels, surveys):
+        write(f"note: {line}")
+    try:
+        if getattr(first, "is_own_folder", False):
+            check_classes(first.labels, list(surveys.values()), first.name)
+    except DataError as error:
+        return [str(error)]
+    return []
+
+
+def _write_content(dataset: Dataset, write: Callable[[str], None]) -> list[str]:
+    """Writes what is in a split; answers the problems of files that cannot be used."""
     sizes: Counter[tuple[int, int]] = Counter()
     counts = np.zeros(256, np.int64)
     objects: Counter[str] = Counter()
     is_thing, bare = dataset.labels.is_thing(), Counter({"masks": 0, "objects": 0})
-    problems = []
+    problems: list[str] = []
     for index in range(len(dataset)):
         try:
             sample = dataset.read(index)
@@ -65,15 +97,16 @@ def _content(dataset: Dataset) -> Iterator[str]:
         if found is not None:
             objects.update(_kinds(found, dataset.labels))
     common = ", ".join(f"{n} of {h}x{w}" for (h, w), n in sizes.most_common(3))
-    yield f"  sizes (height x width): {common}" + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else "")
+    write(f"  sizes (height x width): {common}" + (f" and {len(sizes) - 3} more" if len(sizes) > 3 else ""))
     if bare["masks"] < sizes.total():
-        yield from _shares(counts, dataset.labels)
+        for line in _shares(counts, dataset.labels):
+            write(line)
     if objects or bare["objects"] < sizes.total():
-        yield "  objects: " + (", ".join(f"{count} {name}" for name, count in objects.most_common()) or "none")
+        write("  objects: " + (", ".join(f"{count} {name}" for name, count in objects.most_common()) or "none"))
     for what, pictures in bare.items():
         if pictures > 0 and (what == "masks" or pictures < sizes.total()):
-            yield f"  {pictures} pictures without {what}"
-    yield from (f"  cannot be used: {problem}" for problem in problems)
+            write(f"  {pictures} pictures without {what}")
+    return problems
 
 
 def _shares(counts: Int64[np.ndarray, " labels"], labels: LabelSet) -> Iterator[str]:

@@ -1,0 +1,185 @@
+"""What the masks of a data set hold: looked at before anything is learned from them or measured with them."""
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from smalti.data.annotated import AnnotatedPicture, AnnotatedPictures
+from smalti.data.cache import remembered
+from smalti.data.contract import DataError, Dataset, first_few
+from smalti.data.masks import LabelledMask
+from smalti.data.pictures import is_turned
+from smalti.data.statistics import key_of
+from smalti.labels import IGNORED, LabelSet
+
+MUCH = 0.2
+"""Share of ignored pixels from which on they are said."""
+SAMPLE = 1000
+"""Images of a public data set that are looked at, evenly spread; of people's own folders all are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSurvey:
+    """Counts over the masks of one split."""
+
+    images: int = 0
+    looked_at: int = 0
+    without_mask: int = 0
+    turned_alone: int = 0
+    """Images that their EXIF orientation turns, and whose masks have none."""
+    pixels: tuple[int, ...] = ()
+    """By label id."""
+    ignored: int = 0
+    readings: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """How many mask files were read how; of people's own folders only, as nothing is to be decided of others."""
+    problems: tuple[str, ...] = ()
+    """Of masks that cannot be used."""
+
+    @property
+    def ignored_share(self) -> float:
+        """Of all annotated pixels; 0 where there are none."""
+        return self.ignored / max(1, self.ignored + sum(self.pixels))
+
+
+def survey_labels(dataset: Dataset) -> LabelSurvey | None:
+    """Looks at the masks of a data set of files; None for others, which cannot be misread.
+
+    The result is remembered until a file changes. Masks that cannot be used are collected, not raised.
+    """
+    if not isinstance(dataset, AnnotatedPictures):
+        return None
+    found: dict[str, Any] = remembered("surveys", key_of(dataset), lambda: dataclasses.asdict(_survey(dataset)))
+    return LabelSurvey(**{**found, "pixels": tuple(found["pixels"]), "problems": tuple(found["problems"])})
+
+
+def _survey(dataset: AnnotatedPictures) -> LabelSurvey:
+    step = 1 if dataset.is_own_folder else max(1, len(dataset) // SAMPLE)
+    places = range(0, len(dataset), step)
+    counts = np.zeros(IGNORED + 1, np.int64)
+    readings: Counter[str] = Counter()
+    problems = []
+    missing = turned_alone = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for result in pool.map(lambda place: _look_at(dataset, place), places):
+            if isinstance(result, str):
+                problems.append(result)
+            elif result is None:
+                missing += 1
+            else:
+                pixels, reading, is_turned_alone = result
+                counts += pixels
+                readings[reading] += dataset.is_own_folder
+                turned_alone += is_turned_alone
+    return LabelSurvey(
+        images=len(dataset),
+        looked_at=len(places),
+        without_mask=missing,
+        turned_alone=turned_alone,
+        pixels=tuple(counts[: len(dataset.labels)].tolist()),
+        ignored=int(counts[IGNORED]),
+        readings={reading: count for reading, count in readings.items() if count},
+        problems=tuple(problems),
+    )
+
+
+def _look_at(dataset: AnnotatedPictures, index: int) -> tuple[np.ndarray, str, bool] | str | None:
+    """Pixels by label id, how the mask was read, whether only the image is turned; a problem; None without a mask."""
+    try:
+        mask: LabelledMask | None = dataset.read_labels(index)
+        if mask is None:
+            return None
+        return np.bincount(mask.ids.ravel(), minlength=IGNORED + 1), mask.reading, _is_turned_alone(dataset, index)
+    except DataError as error:
+        return str(error)
+
+
+def _is_turned_alone(dataset: AnnotatedPictures, index: int) -> bool:
+    item = dataset.items[index]
+    if not dataset.is_own_folder or not isinstance(item, AnnotatedPicture) or item.mask is None:
+        return False
+    return is_turned(item.picture) and not is_turned(item.mask)
+
+
+def label_notes(labels: LabelSet, surveys: Mapping[str, LabelSurvey]) -> Iterator[str]:
+    """What a person should know of the labels of some splits (the first is learned from), a line each."""
+    readings: Counter[str] = Counter()
+    for survey in surveys.values():
+        readings.update(survey.readings)
+    if readings:
+        ways = ", ".join(f"{count} as {reading}" for reading, count in readings.most_common())
+        yield f"masks: {ways}; ignored: {_ignored_values(labels, readings)}"
+    if turned := sum(survey.turned_alone for survey in surveys.values()):
+        yield f"{turned} images are turned upright by their EXIF orientation; their masks have none: taken as upright"
+    for split, survey in surveys.items():
+        if survey.looked_at < survey.images:
+            yield f"{split}: looked at the labels of {survey.looked_at} of {survey.images} images, evenly spread"
+        if survey.ignored_share == 1:
+            yield f"{split}: all labelled pixels are ignored"
+        elif survey.ignored_share > MUCH:
+            yield f"{split}: {100 * survey.ignored_share:.0f} % of the labelled pixels are ignored"
+    yield from _missing_classes(labels, surveys)
+
+
+def _missing_classes(labels: LabelSet, surveys: Mapping[str, LabelSurvey]) -> Iterator[str]:
+    learned, *_ = surveys
+    if not sum(surveys[learned].pixels):
+        return
+    never = [name for k, name in enumerate(labels.names) if not surveys[learned].pixels[k]]
+    elsewhere = {
+        name: [s for s, survey in surveys.items() if survey.pixels and survey.pixels[labels.names.index(name)]]
+        for name in never
+    }
+    if nowhere := [name for name in never if not elsewhere[name]]:
+        yield f"classes that never occur: {first_few(nowhere)}"
+    for name in never:
+        if elsewhere[name]:
+            yield f"{name} occurs only in {' and '.join(elsewhere[name])}, not in {learned}: it cannot be learned"
+
+
+def _ignored_values(labels: LabelSet, readings: Mapping[str, int]) -> str:
+    parts = []
+    if any(reading in ("index values", "palette numbers") for reading in readings):
+        parts.append(", ".join(f"value {value}" for value in labels.ignored_ids[:3]) or "no value")
+        if len(labels.ignored_ids) > 3:
+            parts[-1] += f" and {len(labels.ignored_ids) - 3} more"
+    if any(reading in ("colours", "palette colours") for reading in readings):
+        is_class = (0, 0, 0) in labels.colors or bool(labels.without_color)
+        parts.append("no colour" if is_class else "black, which is no class's colour")
+    return ", ".join(parts)
+
+
+def check_masks(surveys: Sequence[LabelSurvey]) -> None:
+    """Raises DataError if some masks cannot be used; names the first and the number of the others."""
+    problems = [problem for survey in surveys for problem in survey.problems]
+    if problems:
+        others = f" ({len(problems) - 1} more masks cannot be used: `smalti data` lists them)" if problems[1:] else ""
+        raise DataError(f"{problems[0]}{others}")
+
+
+def check_classes(labels: LabelSet, surveys: Sequence[LabelSurvey], where: str) -> None:
+    """Whether the class table fits what the masks of all splits hold.
+
+    Raises:
+        DataError: If everything is ignored, or a class never occurs while much is ignored: mostly that is the class
+            whose value the table does not know.
+    """
+    pixels = [sum(survey.pixels[k] for survey in surveys if survey.pixels) for k in range(len(labels))]
+    ignored = sum(survey.ignored for survey in surveys)
+    if not ignored:
+        return
+    share = ignored / (ignored + sum(pixels))
+    never = [name for name, count in zip(labels.names, pixels, strict=True) if not count]
+    if share < 1 and not (never and share > MUCH):
+        return
+    part = f"{first_few(never)} never occurs, while {100 * share:.0f} % of the labelled pixels are ignored"
+    raise DataError(f"{where}: {'all labelled pixels are ignored' if share == 1 else part}. Ignored are the values "
+                    f"{', '.join(map(str, labels.ignored_ids)) or 'none'}, and black in colour masks if no class is "
+                    'black. If one of them is a class, write the values of the masks into labels.json ({"classes": '
+                    '[{"id": 255, "name": "object"}, …], "ignored_ids": []}); '
+                    "take classes out of it that no mask has")  # fmt: skip
