@@ -17,7 +17,9 @@ from smalti.settings import override, to_json
 from smalti.studies.ablation_table import Cell, write_tables
 from smalti.studies.jobs import Job, one_by_one, side_by_side
 from smalti.training.callbacks import HISTORY, STATE, read_history
-from smalti.training.run import RECIPE, Reporting, open_splits
+from smalti.training.preparation import open_splits
+from smalti.training.resuming import RECIPE
+from smalti.training.run import Reporting
 
 CELL = "ablation.json"
 REPEATED = {"seed": "training.seed", "fold": "data.options.fold"}
