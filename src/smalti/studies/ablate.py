@@ -28,6 +28,8 @@ ANY_RECIPE = (
     "semantic.pixel_accuracy",
     "semantic.class_accuracy",
     "boundary.miou_3",
+    "boxes.map50",
+    "boxes.ap",
     "difficulty.auc",
 )
 """What the table of a recipe shows, as far as it was measured."""

@@ -13,6 +13,7 @@ from smalti.geometry.distances import Norm
 from smalti.models.contract import SegmentationModel
 from smalti.models.create import build, model_class
 from smalti.recipe import Recipe
+from smalti.training.monitoring import choose_monitor, with_monitor
 
 MANY_PIXELS = 8 * 1024 * 1024
 """Of one batch, from which on a run says how to make it smaller."""
@@ -78,6 +79,14 @@ def check_channels(setup: RunSetup) -> None:
                          f"{setup.model.in_channels}: set config.in_channels={setup.train.channels}")  # fmt: skip
 
 
+def resolve_monitor(setup: RunSetup) -> RunSetup:
+    """The recipe names the metric that chooses the best weights, see `choose_monitor`; said where it is not mIoU."""
+    monitor, reason = choose_monitor(setup.recipe, setup.model.needs, setup.validation)
+    if reason is not None:
+        setup.write(f"note: the best weights are chosen by {monitor}: {reason} (training.monitor)")
+    return dataclasses.replace(setup, recipe=with_monitor(setup.recipe, monitor))
+
+
 def add_distances(setup: RunSetup) -> RunSetup:
     """Distance maps are computed on whole images for networks that learn edges or distances."""
     if not setup.model.needs & {"distances", "edges"}:
@@ -125,8 +134,9 @@ def note_choice_by_test_split(setup: RunSetup) -> None:
 
 PREPARATION: tuple[Callable[[RunSetup], RunSetup | None], ...] = (
     check_channels,
-    add_distances,
     check_objects,
+    resolve_monitor,
+    add_distances,
     note_large_batches,
     note_choice_by_test_split,
 )

@@ -32,18 +32,25 @@ def prepare_folder(recipe: Recipe, out: Path, resume: bool) -> bool:
     if resume:
         if not (out / RECIPE).is_file():
             raise ValueError(f"{out}: no {RECIPE} here, nothing to resume; start without --resume")
-        _check_same(recipe, recipe_from_json(json.loads((out / RECIPE).read_text()), type(recipe.config)), out)
+        _check_same(recipe, read_recipe(out, type(recipe.config)), out)
         return (out / STATE).is_file()
     if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - FILES_BEFORE_TRAINING):
         raise ValueError(f"{out} exists already: choose another folder with --out, or go on with --resume")
     return False
 
 
+def read_recipe(out: Path, config: type[Any]) -> Recipe:
+    """The recipe that a run folder began with, with all that was resolved then."""
+    return recipe_from_json(json.loads((out / RECIPE).read_text(encoding="utf-8")), config)
+
+
 def _check_same(recipe: Recipe, stored: Recipe, out: Path) -> None:
     old, new = _flat(to_json(stored)), _flat(to_json(recipe))
     for key in sorted(old.keys() | new.keys()):
-        # A rule's name has become numbers when the run began.
-        resolved = key.startswith("config.semantic_loss.class_weights") and isinstance(new.get(key), str)
+        # What follows from the data was resolved when the run began: a rule's name became numbers.
+        resolved = (key.startswith("config.semantic_loss.class_weights") and isinstance(new.get(key), str)) or (
+            key == "training.monitor" and new.get(key) is None
+        )
         if old.get(key) != new.get(key) and key not in RESUMABLE and not resolved:
             raise ValueError(f"{out} was trained with {key}={old.get(key)}, not {new.get(key)}: resume it as it was, "
                              "or train into another folder")  # fmt: skip
