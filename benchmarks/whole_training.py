@@ -17,7 +17,8 @@ from smalti.hardware import autocast
 from smalti.models.create import build, model_class
 from smalti.session import resolve_recipe
 from smalti.training.optimise import build_optimizer
-from smalti.training.run import Reporting, open_splits, run
+from smalti.training.preparation import open_splits
+from smalti.training.run import Reporting, run
 from smalti.training.task import SegmentationTask
 
 

@@ -117,7 +117,7 @@ def export(
         "verdict": reason,
     }
     if metrics:
-        keys = [key for key in ("semantic.miou", "boxes.map50", "panoptic.pq") if key in metrics[0]]
+        keys = [key for key in ("semantic.miou", "boxes.map50", "panoptic.pq") if metrics[0].get(key) is not None]
         told["metrics"] = {key: {"network": metrics[0][key], "file": metrics[1].get(key)} for key in keys}
         told["protocol"] = metrics[1]["protocol"]
     card = dataclasses.replace(card, export={**card.export, "agreement": told})

@@ -106,8 +106,11 @@ class TrainingRecipe:
     ema: float | None = None
     """Decay of the moving average of the weights that is validated and saved; None = the weights themselves."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    monitor: str = "semantic.miou"
-    """The metric that chooses `best`: the higher the better, but for losses ("validation_loss")."""
+    monitor: str | None = None
+    """The metric that chooses `best`: the higher the better, but for losses ("validation_loss").
+
+    None = it follows from network and validation split before the first step: `semantic.miou` where classes are
+    predicted and annotated, else `boxes.map50` where boxes are, else the validation loss."""
     validate_every: int | None = 1
     """Epochs; None = once, after the last one, whose weights are then the best: nothing is chosen by the validation."""
     patience: int | None = None

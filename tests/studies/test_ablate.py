@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 
 import pytest
 from PIL import Image
@@ -239,3 +240,26 @@ def test_two_rows_of_one_training_are_refused(ablation, tmp_path):
     )
     with pytest.raises(ValueError, match='the rows "few" and "as it is" are the same training'):
         run_ablation(dataclasses.replace(ablation, rows=rows), tmp_path, Trial(), lambda _: None)
+
+
+@pytest.mark.parametrize("values", [{"boxes.map50": 0.25}, {"boxes.map50": 0.25, "semantic.miou": math.nan}])
+def test_the_table_shows_what_was_measured(ablation, tmp_path, values):
+    """Boxes without masks: no column of a metric that no run has, and no "nan" in the file of numbers."""
+    found = cells({("plain", 0): 0.5, ("fast", 0): 0.5})
+    for cell in found.values():
+        cell.metrics.clear()
+        cell.metrics.update(values)
+    other = dataclasses.replace(ablation, metrics=("semantic.miou", "boxes.map50"))
+    write_tables(other, found, tmp_path)
+    table = (tmp_path / "ablation.md").read_text().splitlines()
+    assert table[2] == "| variant | seeds | box mAP at 0.50 | Δ | Δ clear? | paper's Δ |"
+    assert table[5] == "| fast | 1 | 25.00 | +0.00 | no |  |"
+    assert "nan" not in (tmp_path / "ablation.csv").read_text()
+    assert (tmp_path / "ablation.png").is_file()
+
+
+def test_metrics_that_no_run_has_give_way_to_those_that_one_has(ablation):
+    found = cells({("plain", 0): 0.5})
+    found["plain", 0].metrics.clear()
+    found["plain", 0].metrics["boxes.ap"] = 0.25
+    assert "| variant | seeds | box AP |" in markdown(dataclasses.replace(ablation, rows=ablation.rows[:1]), found)

@@ -21,7 +21,8 @@ from smalti.training import callbacks
 from smalti.training.callbacks import COLUMNS, HISTORY, STATE, read_history
 from smalti.training.datamodule import EpochSampler
 from smalti.training.optimise import build_optimizer, learning_rate_factor
-from smalti.training.run import Reporting, open_splits, run
+from smalti.training.preparation import open_splits
+from smalti.training.run import Reporting, run
 from smalti.training.task import SegmentationTask
 
 TINY = {
@@ -330,7 +331,7 @@ def test_pictures_are_learned_at_the_scale_they_are_predicted_at(tiny):
 
 
 def test_large_pictures_come_with_advice(tiny, quiet, tmp_path, monkeypatch):
-    monkeypatch.setattr("smalti.training.run.MANY_PIXELS", 100)
+    monkeypatch.setattr("smalti.training.preparation.MANY_PIXELS", 100)
     run(tiny(augmentation__crop=None), tmp_path / "run", reporting=quiet[0])
     assert any("--set input.size=HEIGHT,WIDTH makes pictures smaller" in line for line in quiet[1])
 

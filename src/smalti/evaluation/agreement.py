@@ -86,7 +86,7 @@ def verdict(
     """
     if metrics is not None:
         for key in GATED:
-            if key in metrics[0] and key in metrics[1]:
+            if metrics[0].get(key) is not None and metrics[1].get(key) is not None:
                 lost = 100 * (metrics[0][key] - metrics[1][key])
                 gate = INT8_GATE if precision == "int8" else FLOAT_GATE
                 return lost <= gate, f"{key} {100 * metrics[0][key]:.2f} and {100 * metrics[1][key]:.2f}: " \

@@ -36,7 +36,7 @@ def plot_history(rows: Rows) -> bytes:
         loss, accuracy, rate, *more = figure.subplots(1, 4 if watched else 3)
         _draw(loss, rows, {"train_loss": "training", "validation_loss": "validation"}, "Loss")
         columns = {"pixel_accuracy": "pixel accuracy", "miou": "mIoU", "box_map50": "box mAP"}
-        measured = {key: name for key, name in columns.items() if key != "box_map50" or any(key in row for row in rows)}
+        measured = {k: v for k, v in columns.items() if any(not math.isnan(row.get(k, math.nan)) for row in rows)}
         _draw(accuracy, rows, measured, "Validation accuracy")
         accuracy.set_ylim(0, 1)
         _draw(rate, rows, {"learning_rate": "learning rate"}, "Learning rate")
@@ -56,7 +56,10 @@ def _draw(axes: Axes, rows: Rows, columns: Mapping[str, str], title: str) -> Non
     axes.set_xlabel("epoch")
     axes.set_xlim(0.5, max((r["epoch"] for r in rows), default=1) + 0.5)  # a single epoch has no range of its own
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(frameon=False)
+    if columns:
+        axes.legend(frameon=False)
+    else:
+        axes.text(0.5, 0.5, "not measured yet", transform=axes.transAxes, ha="center", color="grey")
 
 
 def plot_confusion(counts: Tensor, labels: LabelSet) -> bytes:

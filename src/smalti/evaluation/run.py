@@ -185,7 +185,7 @@ def _beside_the_paper(evaluation: Evaluation, history: list[dict[str, float]]) -
         # With the validation at its end, as the paper's; the bare step stands in the benchmarks.
         ours["seconds_per_step"] = float(np.median(per_epoch)) / (recipe.training.steps_per_epoch or math.nan)
     return tuple(
-        (key.replace("_", " "), f"{ours[key]:.4g}" if key in ours else "not measured", f"{value:.4g}")
+        (key.replace("_", " "), "not measured" if ours.get(key) is None else f"{ours[key]:.4g}", f"{value:.4g}")
         for key, value in _reported(recipe).items()
     )
 

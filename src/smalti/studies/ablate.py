@@ -17,7 +17,9 @@ from smalti.settings import override, to_json
 from smalti.studies.ablation_table import Cell, write_tables
 from smalti.studies.jobs import Job, one_by_one, side_by_side
 from smalti.training.callbacks import HISTORY, STATE, read_history
-from smalti.training.run import RECIPE, Reporting, open_splits
+from smalti.training.preparation import open_splits
+from smalti.training.resuming import RECIPE
+from smalti.training.run import Reporting
 
 CELL = "ablation.json"
 REPEATED = {"seed": "training.seed", "fold": "data.options.fold"}
@@ -26,6 +28,8 @@ ANY_RECIPE = (
     "semantic.pixel_accuracy",
     "semantic.class_accuracy",
     "boundary.miou_3",
+    "boxes.map50",
+    "boxes.ap",
     "difficulty.auc",
 )
 """What the table of a recipe shows, as far as it was measured."""

@@ -56,21 +56,17 @@ def write_tables(ablation: Ablation, cells: Cells, out: Path, over: str = "seed"
     write_text(out / "ablation.md", markdown(ablation, cells, over))
     write_text(out / "ablation.csv", _csv(cells, over))
     rows = [row for row in ablation.rows[1:] if _repeats(cells, row.name)]
-    if rows:
-        first, *others = _shown(ablation, cells)
-        panels = {
-            _title(key): [_difference(ablation, cells, row.name, key, row.reported if key == first else None)
-                          for row in rows]
-            for key in (first, *others[:1])
-        }  # fmt: skip
+    shown = _shown(ablation, cells)
+    if rows and shown:
+        panels = {_title(key): [_difference(ablation, cells, row, key) for row in rows] for key in shown[:2]}
         with replacing(out / "ablation.png") as part:
             part.write_bytes(plot_differences(panels))
 
 
 def _shown(ablation: Ablation, cells: Cells) -> list[str]:
-    """The first metric, and the others as far as any run has them."""
-    first, *others = ablation.metrics
-    return [first, *(key for key in others if any(key in cell.metrics for cell in cells.values()))]
+    """The ablation's metrics that were measured in any run; if none was, what else has a title and was measured."""
+    measured = {key for cell in cells.values() for key in cell.metrics if not math.isnan(cell.metrics[key])}
+    return [key for key in ablation.metrics if key in measured] or [key for key in TITLES if key in measured]
 
 
 def _title(key: str) -> str:
@@ -98,20 +94,26 @@ def markdown(ablation: Ablation, cells: Cells, over: str = "seed") -> str:
         for key in shown:
             fields.append(_text(_spread([100 * cells[row.name, repeat].value(key) for repeat in repeats])))
             if compared:
-                fields += _compared(ablation, cells, row, key)
+                difference, *verdict = _compared(ablation, cells, row, key)
+                fields += [difference, *(verdict if key == shown[0] else ())]
         lines.append("| " + " | ".join(fields) + " |")
     return "\n".join([*lines, "", *_notes(ablation, cells, over)]) + "\n"
 
 
 def _compared(ablation: Ablation, cells: Cells, row: Variant, key: str) -> list[str]:
-    """The row's difference to the first one; of the first metric also whether it is clear, and the paper's."""
-    baseline, first = row is ablation.rows[0], key == ablation.metrics[0]
+    """The row's difference to the first one, whether it is clear, and, of the first metric, the paper's difference."""
+    baseline, reported = row is ablation.rows[0], _reported(ablation, row, key)
     pairs = _pairs(ablation, cells, row.name, key)
-    fields = ["" if baseline else _text(_spread(pairs), signed=True)]
-    if first:
-        fields.append("" if baseline else _verdict(pairs))
-        fields.append("" if row.reported is None else f"{row.reported:+.2f}")
-    return fields
+    return [
+        "" if baseline else _text(_spread(pairs), signed=True),
+        "" if baseline else _verdict(pairs),
+        "" if math.isnan(reported) else f"{reported:+.2f}",
+    ]
+
+
+def _reported(ablation: Ablation, row: Variant, key: str) -> float:
+    """The paper's difference to the baseline, which is one of the ablation's first metric; NaN = unknown."""
+    return math.nan if row.reported is None or key != ablation.metrics[0] else row.reported
 
 
 def _notes(ablation: Ablation, cells: Cells, over: str) -> list[str]:
@@ -140,7 +142,14 @@ def _csv(cells: Cells, over: str) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["variant", over, "seconds", *keys])
     for (name, repeat), cell in cells.items():
-        writer.writerow([name, repeat, f"{cell.seconds:.0f}", *(f"{cell.value(key):.6f}" for key in keys)])
+        writer.writerow(
+            [
+                name,
+                repeat,
+                f"{cell.seconds:.0f}",
+                *("" if math.isnan(cell.value(key)) else f"{cell.value(key):.6f}" for key in keys),
+            ]
+        )
     return text.getvalue()
 
 
@@ -155,9 +164,9 @@ def _pairs(ablation: Ablation, cells: Cells, name: str, key: str) -> list[float]
     return [100 * (cells[name, repeat].value(key) - cells[baseline, repeat].value(key)) for repeat in both]
 
 
-def _difference(ablation: Ablation, cells: Cells, name: str, key: str, reported: float | None) -> Difference:
-    mean, spread = _spread(_pairs(ablation, cells, name, key))
-    return Difference(name=name, mean=mean, spread=spread, reported=math.nan if reported is None else reported)
+def _difference(ablation: Ablation, cells: Cells, row: Variant, key: str) -> Difference:
+    mean, spread = _spread(_pairs(ablation, cells, row.name, key))
+    return Difference(name=row.name, mean=mean, spread=spread, reported=_reported(ablation, row, key))
 
 
 def _spread(values: Sequence[float]) -> Measured:

@@ -1,5 +1,6 @@
 """What there is, as lines of text."""
 
+import math
 from typing import Any
 
 from smalti.checkpoint import DEFAULT, DEFAULT_WEIGHTS, read_card
@@ -32,13 +33,13 @@ def _table(entries: dict[str, str | None]) -> list[str]:
 
 
 def metric_lines(found: dict[str, Any]) -> list[str]:
-    """The headline numbers, one a line, and then the classes; what could not be measured is named."""
+    """The headline numbers that could be measured, one a line, and then the classes."""
     protocol = found["protocol"]
     lines = [f"{protocol['data']} {protocol['split']}: {protocol['pictures']} pictures, {protocol['measured_at']}"]
     lines += [
         f"  {key:32} {value:.4f}"
         for key, value in found.items()
-        if isinstance(value, float) and ".iou." not in key and ".accuracy." not in key
+        if isinstance(value, float) and not math.isnan(value) and ".iou." not in key and ".accuracy." not in key
     ]
     prefix = "semantic.iou."
     classes = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}

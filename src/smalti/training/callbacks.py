@@ -15,13 +15,16 @@ from PIL import Image
 
 from smalti import checkpoint
 from smalti.files import replacing, write_text
+from smalti.training.monitoring import LOSS
 from smalti.training.task import SegmentationTask
 
 HISTORY = "history.csv"
 STATE = "state.ckpt"
 EXAMPLES = "examples"
+MEASURED = {"pixel_accuracy": "semantic.pixel_accuracy", "miou": "semantic.miou", "box_map50": "boxes.map50"}
+"""Columns of a history by the metric they hold; those that no validation of the run gave are left out."""
 COLUMNS = ("epoch", "train_loss", "validation_loss", "pixel_accuracy", "miou", "learning_rate", "seconds")
-"""Of every history; a network with attention adds those of `AttentionWatch`."""
+"""The first columns of a history, in order; then come the boxes' metric and those of `AttentionWatch`."""
 
 
 class RunFolder(Callback):
@@ -33,6 +36,8 @@ class RunFolder(Callback):
     def __init__(self, out: Path, recipe: Any, after_epoch: Callable[[Path], None] | None, version: str) -> None:
         """`after_epoch` is called with the run folder once its files are up to date (it draws the curves)."""
         self.out, self.recipe, self.version = out, recipe, version
+        self.monitor: str = recipe.training.monitor  # named or resolved before the first step
+        self.only_once: bool = recipe.training.validate_every is None
         self.after_epoch = after_epoch
         self.rows: list[dict[str, float]] = []
         self.best = float("-inf")
@@ -61,9 +66,7 @@ class RunFolder(Callback):
             "epoch": trainer.current_epoch + 1,
             "train_loss": task.train_loss(),
             "validation_loss": task.metrics.get("validation_loss", float("nan")),
-            "pixel_accuracy": task.metrics.get("semantic.pixel_accuracy", float("nan")),
-            "miou": task.metrics.get("semantic.miou", float("nan")),
-            **({"box_map50": task.metrics["boxes.map50"]} if "boxes.map50" in task.metrics else {}),
+            **{column: task.metrics[key] for column, key in MEASURED.items() if key in task.metrics},
             "learning_rate": self._rate,
             "seconds": time.perf_counter() - self._began,
             **task.attention.means(),
@@ -79,17 +82,26 @@ class RunFolder(Callback):
             self._save_examples(task, trainer.current_epoch + 1)
             if self.after_epoch is not None:
                 self.after_epoch(self.out)
+        self._check_measured(task)
+
+    def _check_measured(self, task: SegmentationTask) -> None:
+        """Raises an error if the metric that chooses the best weights was not measured; the epoch is saved by then."""
+        if not task.metrics or self.only_once or self.monitor in task.metrics:
+            return
+        epoch = f"after epoch {self.rows[-1]['epoch']:.0f}"
+        if self.monitor == LOSS:
+            raise FloatingPointError(f"{self.monitor} is no number {epoch}: lower training.learning_rate or set "
+                                     "training.clip; the weights of this epoch are saved")  # fmt: skip
+        raise ValueError(f'training.monitor="{self.monitor}" could not be measured {epoch}; what was measured: '
+                         f"{', '.join(sorted(task.metrics))}. Leave it away (none), or name one of these")  # fmt: skip
 
     def _save_best(self, trainer: lightning.Trainer, task: SegmentationTask, card: checkpoint.Card) -> None:
         if not task.metrics:
             return
-        monitor = self.recipe.training.monitor
-        if monitor not in task.metrics:
-            raise ValueError(f'training.monitor="{monitor}" is not among the metrics of a validation: '
-                             f"{', '.join(sorted(task.metrics))}")  # fmt: skip
-        value = task.metrics[monitor] * (-1 if monitor.endswith("loss") else 1)
-        only_once = self.recipe.training.validate_every is None
-        if only_once or value > self.best:  # what could not be measured (NaN) is never better
+        if not self.only_once and self.monitor not in task.metrics:
+            return
+        value = task.metrics.get(self.monitor, math.nan) * (-1 if self.monitor == LOSS else 1)
+        if self.only_once or value > self.best:
             self.best, self.since_best = value, 0
             checkpoint.save(task.answering, card, self.out / checkpoint.BEST)
             return
@@ -114,7 +126,7 @@ class RunFolder(Callback):
             labels=task.model.labels,
             epoch=trainer.current_epoch + 1,
             steps=trainer.global_step,
-            metrics={key: value for key, value in task.metrics.items() if not math.isnan(value)},
+            metrics=dict(task.metrics),
             version=self.version,
         )
 
@@ -127,7 +139,8 @@ class RunFolder(Callback):
 def history_text(rows: list[dict[str, float]]) -> str:
     """`history.csv`: a row an epoch; what was not measured in an epoch is empty."""
     text = io.StringIO()
-    columns = dict.fromkeys((*COLUMNS, *(key for row in rows for key in row)))
+    measured = {key for row in rows for key in row}
+    columns = dict.fromkeys((*(key for key in COLUMNS if key in measured), *(key for row in rows for key in row)))
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:

@@ -23,6 +23,8 @@ from smalti.training.attention import AttentionWatch
 from smalti.training.datamodule import ValidationBatch
 from smalti.training.optimise import build_optimizer, learning_rate_factor
 
+SHOWN = {"semantic.miou": "mIoU", "boxes.map50": "box mAP"}
+"""Metrics that the progress bar shows, as far as they are measured."""
 WIDEST_EXAMPLE = 800
 """Pixels of one of the two pictures side by side."""
 
@@ -116,7 +118,8 @@ class SegmentationTask(lightning.LightningModule):
         outputs = model(batch.batch.images.contiguous(memory_format=torch.channels_last))
         terms = model.loss(outputs, batch.batch.targets)
         weight = _counted(batch.batch) if outputs.box_logits is None else len(batch.batch)
-        self._validation_loss.append((float(torch.stack(list(terms.values())).sum()), weight))
+        if weight:
+            self._validation_loss.append((float(torch.stack(list(terms.values())).sum()), weight))
         # Objects from edges and distances are not counted here: making them takes longer than the network.
         answers = model.decode(outputs._replace(edges=None, distances=None), batch.batch.frames)
         for answer, objects in zip(answers, batch.objects or (), strict=False):
@@ -130,19 +133,20 @@ class SegmentationTask(lightning.LightningModule):
                     self.examples.append(draw_example(picture.cpu(), answer.semantic.cpu(), truth.cpu(), answer.labels))
 
     def on_validation_epoch_end(self) -> None:
-        """Turns the counts into numbers for the history and the choice of the best weights."""
+        """Turns the counts into `metrics`, for the history and the choice of the best weights; only what there is."""
         counts = self.confusion.counts
         if self.trainer.world_size > 1:
             gathered = self.all_gather(counts)
             assert isinstance(gathered, Tensor)
             counts = gathered.sum(0).cpu()
-        found = semantic_metrics(counts, self.model.labels)
-        self.metrics = {k: float("nan") if v is None else v for k, v in found.items() if not isinstance(v, list)}
-        pixels = sum(count for _, count in self._validation_loss)
-        if self.boxes is not None:
-            self.metrics |= {k: float("nan") if v is None else v for k, v in self.boxes.metrics().items()}
-        self.metrics["validation_loss"] = sum(loss * count for loss, count in self._validation_loss) / max(pixels, 1)
-        self.log("mIoU", self.metrics["semantic.miou"], prog_bar=True, rank_zero_only=True)
+        found: dict[str, Any] = dict(semantic_metrics(counts, self.model.labels))
+        found |= {} if self.boxes is None else self.boxes.metrics()
+        if weight := sum(count for _, count in self._validation_loss):
+            found["validation_loss"] = sum(loss * count for loss, count in self._validation_loss) / weight
+        self.metrics = {k: v for k, v in found.items() if isinstance(v, float) and not math.isnan(v)}
+        for key, name in SHOWN.items():
+            if key in self.metrics:
+                self.log(name, self.metrics[key], prog_bar=True, rank_zero_only=True)
         for logger in self.loggers:
             logger.log_metrics(self.metrics, step=self.global_step)
 
