@@ -1,10 +1,9 @@
 """Picture files and the files with their truth, as samples."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from smalti.containers import Sample
 from smalti.data.cache import content_hash
 from smalti.data.coco_json import CocoObjects
 from smalti.data.contract import DataError, Dataset, first_few
+from smalti.data.fingerprint import fingerprint
 from smalti.data.masks import read_labels, to_labels
 from smalti.data.matlab import read_matlab_map
 from smalti.data.objects import check_objects
@@ -46,7 +46,7 @@ class AnnotatedPicture:
 
     def files(self) -> list[Path]:
         """All files that the sample is made of."""
-        return [path for path in (self.picture, self.mask, self.instances, self.boxes) if path is not None]
+        return paths_in(self)
 
     def read(self, labels: LabelSet) -> Sample:
         """Decodes the files.
@@ -95,7 +95,10 @@ class PictureFiles(Protocol):
 
 
 class AnnotatedPictures(Dataset):
-    """A data set that is a list of files; a set's own file says how the list comes about."""
+    """A data set that is a list of files; a set's own file says how the list comes about.
+
+    A sample is made of its item and of the class table alone: both are in its content key, with all their fields.
+    """
 
     items: Sequence[PictureFiles]
 
@@ -108,11 +111,18 @@ class AnnotatedPictures(Dataset):
 
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
-        return content_hash(self.items[index].files(), json.dumps(self.labels.to_json()).encode())
+        item = self.items[index]
+        return content_hash(item.files(), fingerprint(item, self.labels).encode())
 
     def read(self, index: int) -> Sample:
         """See `Dataset`."""
         return self.items[index].read(self.labels)
+
+
+def paths_in(item: Any) -> list[Path]:
+    """The files that the fields of a dataclass name."""
+    values = (getattr(item, field.name) for field in fields(item))
+    return [value for value in values if isinstance(value, Path)]
 
 
 def read_list(path: Path) -> list[str]:

@@ -4,10 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from smalti.containers import Sample
+from smalti.data.fingerprint import fingerprint
 from smalti.labels import LabelSet
 from smalti.settings import nearest
 
 NAMED_IN_ERRORS = 5
+DESCRIPTIVE = frozenset({"dataset", "name", "split", "edition", "notes"})
+"""Attributes of a view that change nothing in its samples; the data set behind it has a key of its own."""
 
 
 class DataError(ValueError):
@@ -50,9 +53,10 @@ class Dataset(ABC):
 
 
 class View(Dataset):
-    """Another data set, seen differently: a subclass changes what `read` answers, and says so in its `key`."""
+    """Another data set, seen differently: a subclass changes what `read` returns, by attributes that it sets.
 
-    key: str
+    Every attribute of an instance is part of its content keys, but those in `DESCRIPTIVE`.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -68,8 +72,12 @@ class View(Dataset):
 
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
-        key = self.dataset.content_key(index)
-        return None if key is None else f"{key}-{self.key}"
+        return self._view_key(self.dataset.content_key(index))
+
+    def _view_key(self, key: str | None, *more: object) -> str | None:
+        """The key of a sample that this view makes of the sample with that key, and of `more`."""
+        settings = {name: value for name, value in vars(self).items() if name not in DESCRIPTIVE}
+        return None if key is None else fingerprint(type(self).__name__, key, settings, more)
 
 
 def check_split(split: str, known: Sequence[str], where: str) -> str:

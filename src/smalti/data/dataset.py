@@ -105,8 +105,6 @@ class TrainingSet(TorchDataset[Sample]):
 class CountIgnored(View):
     """The same pictures with the ignored pixels as one more class, the last one."""
 
-    key = "ignored-counts"
-
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset)
         self.labels = dataset.labels.with_ignored_as_class()
@@ -130,7 +128,6 @@ class AtInputScale(View):
         assert policy.fit == "pad"
         assert policy.size is not None
         self.policy = policy
-        self.key = f"longer-side-{max(policy.size)}"
 
     def read(self, index: int) -> Sample:
         """See `Dataset`."""
@@ -154,8 +151,7 @@ class WithMirrorImages(View):
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
         original, view = divmod(index, 3)
-        key = self.dataset.content_key(original)
-        return None if key is None else f"{key}-mirror-{view}"
+        return self._view_key(self.dataset.content_key(original), view)
 
     def read(self, index: int) -> Sample:
         """See `Dataset`."""

@@ -15,8 +15,7 @@ import torch
 from torchvision.tv_tensors import Image, Mask
 
 from smalti.containers import Sample, Size
-from smalti.data.annotated import AnnotatedPictures, check_listed, color_ids
-from smalti.data.cache import content_hash
+from smalti.data.annotated import AnnotatedPictures, check_listed, color_ids, paths_in
 from smalti.data.coco_json import (
     CocoCategory,
     CocoPicture,
@@ -107,11 +106,6 @@ class Coco(AnnotatedPictures):
             raise DataError(f"{listing}: two pictures have the same file name (without folder and suffix)")
         check_listed([path for item in self.items for path in item.files()], listing, HOW)
 
-    def content_key(self, index: int) -> str | None:
-        """See `Dataset`."""
-        key = super().content_key(index)
-        return key and content_hash([], key.encode(), self.kind.encode(), self.items[index].annotations)
-
 
 @dataclass(frozen=True, kw_only=True)
 class CocoItem:
@@ -131,7 +125,7 @@ class CocoItem:
 
     def files(self) -> list[Path]:
         """Picture and map."""
-        return [self.picture] if self.map is None else [self.picture, self.map]
+        return paths_in(self)
 
     def read(self, labels: LabelSet) -> Sample:
         """Decodes the files.

@@ -85,11 +85,6 @@ class Folder(AnnotatedPictures):
         if len({item.name for item in self.items}) < len(self.items):
             raise DataError(f"{self.root}: a/b.png and a__b.png would have the same name in results: rename one")
 
-    def content_key(self, index: int) -> str | None:
-        """See `Dataset`; what is listed for the picture is part of it."""
-        key, listed = super().content_key(index), self.items[index].listed
-        return key if key is None or listed is None else content_hash([], key.encode(), listed.picture.annotations)
-
     def _has_split_folders(self) -> bool:
         there = {path.name for path in (self.root / "images").iterdir() if path.is_dir()}
         alike = sorted(name for name in there - set(SPLITS) if name.lower() in LIKE_SPLITS)
