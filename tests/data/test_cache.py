@@ -85,7 +85,10 @@ def test_another_class_table_is_another_content(dataset, tmp_path):
 
 FILLED = AnnotatedPicture(
     name="a", picture=Path("a.png"), mask=Path("m.png"), instances=Path("i.png"), boxes=Path("b.xml"), no_instance=(9,),
-    listed=CocoObjects(picture=CocoPicture(file_name="a.png", size=(2, 3), annotations=b"[]"), label_of={1: 2}),
+    listed=CocoObjects(
+        file=Path("l.json"), label_of={1: 2},
+        picture=CocoPicture(file_name="a.png", size=(2, 3), annotations=b"[]"),
+    ),
 )  # fmt: skip
 COCO_ITEM = CocoItem(
     picture=Path("a.png"), size=(2, 3), annotations=b"[]", label_of={1: 2}, map=Path("m.png"), kind="stuff"
@@ -105,7 +108,7 @@ def variants(value):
     elif isinstance(value, Path):
         yield "", lambda: value.with_stem(f"{value.stem}2")
     elif isinstance(value, frozenset):
-        yield "", lambda: frozenset()
+        yield "", frozenset
     elif isinstance(value, bool) or value is None:
         yield "", lambda: not value
     elif isinstance(value, int | float):

@@ -11,7 +11,7 @@ from jaxtyping import Int32, UInt8
 from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
-from smalti.containers import Sample
+from smalti.containers import Sample, Size
 from smalti.data.cache import content_hash
 from smalti.data.coco_json import CocoObjects
 from smalti.data.contract import DataError, Dataset, first_few
@@ -38,7 +38,8 @@ class AnnotatedPicture:
     boxes: Path | None = None
     """VOC's XML."""
     listed: CocoObjects | None = None
-    """Objects that a COCO file lists for this picture."""
+    """Objects that a COCO file lists for this picture; they may have polygons, from which what no file tells of the
+    classes and object numbers is painted. Beside a mask an object is numbered where the mask has its class."""
     no_instance: tuple[int, ...] = ()
     """Values beside 0 in the file of the instances that number none."""
     numbering: Literal["plain", "cityscapes", "kitti"] = "plain"
@@ -47,6 +48,16 @@ class AnnotatedPicture:
     def files(self) -> list[Path]:
         """All files that the sample is made of."""
         return paths_in(self)
+
+    def annotated(self) -> frozenset[str]:
+        """See `Dataset.annotated`."""
+        paints = self.listed is not None and self.listed.paints
+        fields_told = {
+            "semantic": self.mask is not None or paints,
+            "instance_ids": self.instances is not None or paints,
+            "instances": self.boxes is not None or self.listed is not None,
+        }
+        return frozenset(name for name, is_told in fields_told.items() if is_told)
 
     def read(self, labels: LabelSet) -> Sample:
         """Decodes the files.
@@ -64,12 +75,16 @@ class AnnotatedPicture:
                     f"{path}: {height} x {width} pixels (height x width), but its picture {self.picture.name} has "
                     f"{image.shape[1]} x {image.shape[2]} (upright, as its EXIF note says): they must be of one size"
                 )
-        if self.mask is not None and self.instances is not None and semantic is not None and ids is not None:
-            check_objects(semantic.numpy(), ids.numpy(), labels, (self.mask, self.instances))
         size = (int(image.shape[1]), int(image.shape[2]))
         objects = None if self.boxes is None else read_voc_boxes(self.boxes, labels, size)
+        told_by = self.mask
         if self.listed is not None:
             objects = self.listed.of(self.picture, size)
+            if self.listed.paints:
+                semantic, ids = _painted(self.listed, labels.background, semantic, ids, size)
+                told_by = told_by or self.listed.file
+        if told_by is not None and self.instances is not None and semantic is not None and ids is not None:
+            check_objects(semantic.numpy(), ids.numpy(), labels, (told_by, self.instances))
         return Sample(
             image=Image(image),
             semantic=None if semantic is None else Mask(semantic),
@@ -90,6 +105,9 @@ class PictureFiles(Protocol):
     def files(self) -> list[Path]:
         """All files that the sample is made of."""
 
+    def annotated(self) -> frozenset[str]:
+        """See `Dataset.annotated`."""
+
     def read(self, labels: LabelSet) -> Sample:
         """Decodes them."""
 
@@ -108,6 +126,10 @@ class AnnotatedPictures(Dataset):
     def sample_name(self, index: int) -> str:
         """See `Dataset`."""
         return self.items[index].name
+
+    def annotated(self, index: int) -> frozenset[str]:
+        """See `Dataset`."""
+        return self.items[index].annotated()
 
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
@@ -168,6 +190,15 @@ def color_ids(colors: UInt8[np.ndarray, "height width rgb"]) -> Int32[np.ndarray
     red, green, blue = (colors[..., k].astype(np.int32) for k in range(3))
     ids: np.ndarray = red + 256 * green + 65536 * blue
     return ids
+
+
+def _painted(
+    listed: CocoObjects, background: int, semantic: Tensor | None, ids: Tensor | None, size: Size
+) -> tuple[Tensor, Tensor]:
+    """Classes and object numbers; what the image's own files tell stands, the rest is painted from its objects."""
+    classes, numbers = (torch.from_numpy(painted) for painted in listed.painted(size, background))
+    semantic = classes if semantic is None else semantic
+    return semantic, torch.where(classes == semantic, numbers, 0) if ids is None else ids
 
 
 def _read_ids(path: Path, item: AnnotatedPicture) -> Int32[Tensor, "height width"]:

@@ -13,6 +13,10 @@ DESCRIPTIVE = frozenset({"dataset", "name", "split", "edition", "notes"})
 """Attributes of a view that change nothing in its samples; the data set behind it has a key of its own."""
 
 
+TRUTH = frozenset({"semantic", "instance_ids", "instances"})
+"""The fields of `Sample` that annotations fill in."""
+
+
 class DataError(ValueError):
     """The data on the disk is not as it must be; the message names files and says what to do."""
 
@@ -30,6 +34,8 @@ class Dataset(ABC):
     channels: int = 3
     edition: str = ""
     """Which of several versions of the set this is, where there are several."""
+    notes: tuple[str, ...] = ()
+    """What was decided for the user when the set was opened, a line each: said before anything is trained on it."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -47,6 +53,10 @@ class Dataset(ABC):
     def sample_name(self, index: int) -> str:
         """A name that is unique within the split and can be the stem of a file."""
 
+    def annotated(self, index: int) -> frozenset[str]:
+        """The fields of `Sample` with truth that this sample may have, said without decoding it."""
+        return TRUTH
+
     @abstractmethod
     def content_key(self, index: int) -> str | None:
         """Changes whenever what `read` answers may change; None = must not be cached."""
@@ -61,7 +71,7 @@ class View(Dataset):
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.name, self.split, self.edition = dataset.name, dataset.split, dataset.edition
-        self.labels, self.channels = dataset.labels, dataset.channels
+        self.labels, self.channels, self.notes = dataset.labels, dataset.channels, dataset.notes
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -69,6 +79,10 @@ class View(Dataset):
     def sample_name(self, index: int) -> str:
         """See `Dataset`."""
         return self.dataset.sample_name(index)
+
+    def annotated(self, index: int) -> frozenset[str]:
+        """See `Dataset`."""
+        return self.dataset.annotated(index)
 
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
@@ -89,6 +103,19 @@ def check_split(split: str, known: Sequence[str], where: str) -> str:
     if split not in known:
         raise DataError(f'{where} has no split "{split}": {nearest(split, list(known))}')
     return split
+
+
+def refuse(where: object, problems: Sequence[str]) -> None:
+    """Raises all problems of a file at once: the first few in words, and how many there are.
+
+    Raises:
+        DataError: If there is any.
+    """
+    if problems:
+        count = f"{len(problems)} problems: " if len(problems) > 1 else ""
+        rest = len(problems) - NAMED_IN_ERRORS
+        raise DataError(f"{where}: {count}{'; '.join(problems[:NAMED_IN_ERRORS])}"
+                        + (f"; and {rest} more" if rest > 0 else ""))  # fmt: skip
 
 
 def first_few(names: Sequence[str]) -> str:

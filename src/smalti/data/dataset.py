@@ -148,6 +148,10 @@ class WithMirrorImages(View):
         original, view = divmod(index, 3)
         return self.dataset.sample_name(original) + ("", "_horizontal", "_vertical")[view]
 
+    def annotated(self, index: int) -> frozenset[str]:
+        """See `Dataset`."""
+        return self.dataset.annotated(index // 3)
+
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
         original, view = divmod(index, 3)

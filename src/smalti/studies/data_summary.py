@@ -38,6 +38,7 @@ def summarise(data: str, split: str | None, out: Path | None) -> Iterator[str]:
             yield f"{name} {part}: {error}"
             continue
         yield f"{dataset.name} {part}: {len(dataset)} pictures, {len(dataset.labels)} classes"
+        yield from (f"  note: {note}" for note in dataset.notes)
         yield from _content(dataset)
         if out is not None:
             path = out if split else out.with_stem(f"{out.stem}_{part}")

@@ -30,6 +30,7 @@ from smalti.settings import to_json
 from smalti.training.callbacks import STATE, EpochLines, Progress, RunFolder
 from smalti.training.datamodule import DataModule
 from smalti.training.task import SegmentationTask
+from smalti.training.truth import check_truth
 
 RECIPE = "recipe.json"
 LABELS = "labels.json"
@@ -78,11 +79,12 @@ def run(recipe: Recipe, out: Path, resume: bool = False, reporting: Reporting | 
     if resume and LabelSet.read(out / LABELS) != train.labels:
         raise ValueError(f"{out} was trained with other classes than the data has now (see its {LABELS}): train into "
                          "another folder")  # fmt: skip
+    for note in dict.fromkeys((*train.notes, *(f"validation: {n}" for n in validation.notes if n not in train.notes))):
+        reporting.write(f"note: {note}")
+    check_truth(model, train, reporting.write)
     if model.needs & {"distances", "edges"}:
         norm: Norm = getattr(recipe.config, "distance_norm", "instance")
         train, validation = (WithDistances(part, norm) for part in (train, validation))
-    if model.needs & {"distances", "instances"}:
-        _check_objects(train, reporting.write)
     with claimed(out):
         write_text(out / RECIPE, json.dumps(to_json(recipe), indent=1) + "\n")
         write_text(out / LABELS, train.labels.to_text())
@@ -119,17 +121,6 @@ def _with_class_weights(recipe: Recipe, train: Dataset) -> Recipe:
         return recipe
     config = dataclasses.replace(recipe.config, semantic_loss=loss.resolved(*pixel_counts(train)))
     return dataclasses.replace(recipe, config=config)
-
-
-def _check_objects(train: Dataset, write: Callable[[str], None]) -> None:
-    """Networks that learn objects need some."""
-    if not train.labels.things:
-        raise ValueError('this network learns objects, and no class of the data is one of things: mark them with '
-                         '"thing": true in labels.json, or train without these tasks (config.tasks)')  # fmt: skip
-    looked = min(len(train), 50)
-    samples = (train.read(k) for k in range(looked))
-    if not any(sample.instance_ids is not None or sample.instances is not None for sample in samples):
-        write(f"note: none of the first {looked} pictures has objects (instances/): what needs them is not learned")
 
 
 def _warn_of_size(recipe: Recipe, train: Dataset, write: Callable[[str], None]) -> None:
