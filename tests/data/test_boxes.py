@@ -215,6 +215,28 @@ def test_bad_xml_is_named(tmp_path, text, message):
         Voc(root).read(0)
 
 
+def test_all_problems_of_an_xml_file_are_named_at_once(tmp_path):
+    root = write_voc(tmp_path)
+    path = root / "VOC2012" / "Annotations" / "2007_000001.xml"
+    path.write_text(voc_xml([("persn", (1, 1, 5, 5), 0), *VOC_OBJECTS, ("person", (6, 1, 5, 5), 0)]))
+    with pytest.raises(DataError, match=r"2 problems: object 1 \(persn\).*; object 4 \(person\): its box has no area"):
+        Voc(root).read(0)
+
+
+def test_boxes_that_reach_a_little_out_are_clipped_and_said_once(tmp_path):
+    root = write_voc(tmp_path)
+    assert Voc(root).notes == ()
+    for name in ("2007_000001", "2007_000002"):
+        text = voc_xml([*VOC_OBJECTS, ("person", (3, 4, 33, 25), 0)])
+        (root / "VOC2012" / "Annotations" / f"{name}.xml").write_text(text)
+    for _ in range(2):  # counted, then remembered
+        dataset = Voc(root)
+        assert dataset.notes == (
+            "Annotations: 2 boxes reach up to 1 pixels out of their images and are clipped at the edges",
+        )
+    assert dataset.read(0).instances.boxes[2].tolist() == [2, 3, 32, 24]
+
+
 def test_detection_lists_and_pictures_without_masks(tmp_path):
     root = write_voc(tmp_path, "2007")
     folder = root / "VOC2007"

@@ -1,7 +1,11 @@
+import copy
+import json
 import multiprocessing
 import os
 import random
 import time
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +15,15 @@ from torch import Tensor
 
 from fake_datasets import FolderShape, save, write_camvid, write_folder
 from smalti.data import cache
+from smalti.data.annotated import AnnotatedPicture
 from smalti.data.cache import CachedDataset, cache_folder, content_hash, remembered
-from smalti.data.dataset import DataError, open_dataset
+from smalti.data.coco_json import CocoObjects, CocoPicture
+from smalti.data.dataset import AtInputScale, CountIgnored, DataError, WithMirrorImages, open_dataset
+from smalti.data.derive import WithDistances
+from smalti.data.fingerprint import fingerprint
+from smalti.data.sets.coco import CocoItem
+from smalti.labels import LabelSet
+from smalti.recipe import InputPolicy
 
 MAPS = ("image", "semantic", "instance_ids")
 
@@ -70,6 +81,106 @@ def test_another_class_table_is_another_content(dataset, tmp_path):
     (tmp_path / "own" / "labels.json").write_text('{"classes": ["a", "b", "c", "d"]}')
     other = open_dataset("folder", root=tmp_path / "own", split="all", options={})
     assert other.content_key(0) != before
+
+
+FILLED = AnnotatedPicture(
+    name="a", picture=Path("a.png"), mask=Path("m.png"), instances=Path("i.png"), boxes=Path("b.xml"), no_instance=(9,),
+    listed=CocoObjects(
+        file=Path("l.json"), label_of={1: 2},
+        picture=CocoPicture(file_name="a.png", size=(2, 3), annotations=b"[]"),
+    ),
+)  # fmt: skip
+COCO_ITEM = CocoItem(
+    picture=Path("a.png"), size=(2, 3), annotations=b"[]", label_of={1: 2}, map=Path("m.png"), kind="stuff"
+)
+TABLE = LabelSet(names=("a", "b"), things=frozenset({"b"}), title="letters")
+
+
+def variants(value):
+    """The value with each of its parts changed once, by its path."""
+    if is_dataclass(value):
+        for field in fields(value):
+            for path, other in variants(getattr(value, field.name)):
+                yield f"{field.name}{path}", lambda v=value, n=field.name, o=other: _set(v, n, o())
+    elif isinstance(value, Mapping):
+        yield "{value}", lambda: {key: number + 1 for key, number in value.items()}
+        yield "{key}", lambda: {key + 1: number for key, number in value.items()}
+    elif isinstance(value, Path):
+        yield "", lambda: value.with_stem(f"{value.stem}2")
+    elif isinstance(value, frozenset):
+        yield "", frozenset
+    elif isinstance(value, bool) or value is None:
+        yield "", lambda: not value
+    elif isinstance(value, int | float):
+        yield "", lambda: value + 1
+    elif isinstance(value, str | bytes | tuple):
+        yield "", lambda: value + (value[:1] or " ")
+    else:
+        raise TypeError(f"say how a {type(value).__name__} varies")
+
+
+def _set(value, name, other):
+    """A copy with one field changed, past the checks of its class."""
+    changed = copy.copy(value)
+    object.__setattr__(changed, name, other)
+    return changed
+
+
+@pytest.mark.parametrize("value", [FILLED, COCO_ITEM, TABLE, InputPolicy(fit="pad", size=(2, 3))])
+def test_every_field_is_part_of_a_fingerprint(value):
+    made = {path: fingerprint(change()) for path, change in variants(value)}
+    assert len(made) >= len(fields(value))
+    assert len({fingerprint(value), *made.values()}) == len(made) + 1, made
+    assert fingerprint(copy.copy(value)) == fingerprint(value)
+
+
+def test_what_a_fingerprint_does_not_know_is_refused():
+    with pytest.raises(TypeError, match="the content of a Generator is not known"):
+        fingerprint(np.random.default_rng(0))
+    assert len({fingerprint(v) for v in ((1, 2), [1, 2], ("1", 2), ((1,), 2), b"1", "1", 1, True, None)}) == 9
+
+
+def test_every_attribute_of_a_view_is_part_of_its_keys(dataset):
+    """Views that differ in anything, and the samples of one view, have keys of their own."""
+    policies = (InputPolicy(fit="pad", size=(8, 8)), InputPolicy(fit="pad", size=(8, 16)))
+    views = [*(AtInputScale(dataset, policy) for policy in policies), CountIgnored(dataset), WithMirrorImages(dataset),
+             WithDistances(dataset, "instance"), WithDistances(dataset, "dwt")]  # fmt: skip
+    other = WithDistances(dataset, "dwt")
+    other.is_thing = ~other.is_thing
+    keys = [view.content_key(k) for view in (*views, other) for k in range(len(dataset))]
+    keys += [WithMirrorImages(dataset).content_key(k) for k in range(len(dataset), 3 * len(dataset))]
+    assert len(set(keys)) == len(keys)
+    assert CountIgnored(dataset).content_key(0) == CountIgnored(dataset).content_key(0)
+
+
+def test_corrected_category_names_are_read_again(tmp_path):
+    """The ids of a COCO file's categories stay, their names are swapped: the kept samples must not answer any more."""
+
+    def labels(first, second):
+        categories = [{"id": 1, "name": first}, {"id": 2, "name": second}]
+        entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25}
+        image = {"id": 1, "file_name": "a.png", "height": 24, "width": 32}
+        content = {"images": [image], "annotations": [entry], "categories": categories}
+        (root / "boxes" / "all.json").write_text(json.dumps(content))
+        dataset = open_dataset("folder", root=root, split="all", options={})
+        sample = CachedDataset(dataset, tmp_path / "cache").read(0)
+        return [dataset.labels.names[k] for k in sample.instances.labels.tolist()]
+
+    root = tmp_path / "own"
+    (root / "boxes").mkdir(parents=True)
+    save(root / "images" / "a.png", np.zeros((24, 32, 3), np.uint8))
+    table = {"classes": ["background", {"name": "apple", "thing": True}, {"name": "pear", "thing": True}]}
+    (root / "labels.json").write_text(json.dumps(table))
+    assert labels("apple", "pear") == ["apple"]
+    assert labels("pear", "apple") == ["pear"]
+
+
+def test_all_maps_of_a_sample_are_kept(dataset, tmp_path):
+    cached = CachedDataset(WithDistances(dataset, "instance"), tmp_path / "cache")
+    first, second = cached.read(0), cached.read(0)
+    assert torch.equal(first.distances.nan_to_num(), second.distances.nan_to_num())
+    assert second.distance_weights is not None
+    assert second.padding is None
 
 
 def test_without_a_content_key_nothing_is_kept(dataset, tmp_path, monkeypatch):

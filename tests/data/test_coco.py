@@ -146,6 +146,51 @@ def test_what_cannot_be_used_is_named(tmp_path, content, message):
         Coco(root)
 
 
+def test_all_problems_of_a_file_are_named_at_once(tmp_path):
+    root, content = write_coco(tmp_path), coco_file("train", COCO_OBJECTS * 3)
+    for entry in content["annotations"][:7]:
+        entry["bbox"] = [30, 2, 9, 4]
+    content["annotations"][8]["category_id"] = 77
+    rewrite(root, content)
+    with pytest.raises(DataError, match=r"8 problems: annotation 1 .*; annotation 5 .*; and 3 more$") as caught:
+        Coco(root)
+    assert "annotation 6" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "corners"),
+    [({"bbox": [29, -0.5, 4.5, 9]}, [29, 0, 32, 8.5]), ({"segmentation": [[-1.2, 0, 5, 0, 5, 5]]}, [6, 5, 16, 20])],
+)
+def test_a_small_overhang_is_clipped_and_said(tmp_path, change, corners):
+    """5 % of a side, here 1.6 pixels; the note counts both images."""
+    root = write_coco(tmp_path)
+    content = changed(**change)
+    content["annotations"][4] |= change
+    rewrite(root, content)
+    dataset = Coco(root)
+    assert dataset.read(0).instances.boxes[1].tolist() == corners
+    (note,) = dataset.notes
+    farthest = "1.5" if "bbox" in change else "1.2"
+    assert f"instances_train2017.json: 2 annotations reach up to {farthest} pixels out of their images and are" in note
+
+
+def test_objects_are_painted_in_the_files_order(tmp_path):
+    """Whatever their ids; at an overlap class and number are of the same object, the last one."""
+    root = write_coco(tmp_path)
+    for last in (2, 3):
+        content = coco_file("train", COCO_OBJECTS[:2], pictures=1)
+        first = content["annotations"]
+        first[0]["id"], first[1]["id"] = (9, 4) if last == 2 else (4, 9)
+        rewrite(root, {**content, "annotations": first if last == 2 else first[::-1]})
+        sample = Coco(root).read(0)
+        box = sample.instances.boxes[1].int().tolist()
+        overlap = (slice(5, 11), slice(6, 12))
+        assert box == ([6, 5, 16, 20] if last == 2 else [2, 3, 12, 11])
+        assert set(sample.semantic[overlap].unique().tolist()) == {3 if last == 2 else 1}
+        assert set(sample.instance_ids[overlap].unique().tolist()) == {2}
+        assert sample.instances.labels[1] == sample.semantic[overlap].unique()
+
+
 @pytest.mark.parametrize(
     ("segment", "message"),
     [({"bbox": [1, 2, float("nan"), 4]}, "needs a bbox of four numbers"), ({"category_id": 77}, "has the category 77"),
@@ -213,8 +258,9 @@ def test_two_pictures_of_one_name(tmp_path):
 def test_boxes_without_area_are_left_out_and_said(tmp_path):
     root = write_coco(tmp_path)
     rewrite(root, changed(bbox=[1, 2, 0, 4]))
-    with pytest.warns(UserWarning, match="1 annotations have a box without area and are left out: 2"):
-        sample = Coco(root).read(0)
+    dataset = Coco(root)
+    assert dataset.notes[0].endswith("1 annotations have a box without area and are left out: 2")
+    sample = dataset.read(0)
     assert sample.instances.labels.tolist() == [1, 2]
 
 

@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
-from fake_datasets import SIZE, picture, save, write_folder
+from fake_datasets import SIZE, FolderShape, picture, save, write_folder
 from smalti.cli import main
 from smalti.data.dataset import DataError, open_dataset
 
@@ -94,6 +95,88 @@ def test_what_does_not_fit_is_named(root):
         opened(root)
     (root / "boxes" / "more.json").unlink()
     with pytest.raises(DataError, match="masks: no such folder"):  # neither masks nor boxes
+        opened(root)
+
+
+def square(left, top, right, bottom):
+    return {"segmentation": [[left, top, right, top, right, bottom, left, bottom]]}
+
+
+@pytest.fixture
+def drawn(root):
+    """`a` has two overlapping polygons and a box alone, `b` is looked at and empty, `c` is not looked at."""
+    dog, car = (1, 2, 9, 8), (5, 4, 12, 10)
+    annotations = [box(1, 1, 7, dog, **square(*dog)), box(2, 1, 3, car, **square(*car)), box(3, 1, 3, (20, 10, 25, 15))]
+    return write_boxes(root, ["deep/b.png", "a.jpg"], annotations)
+
+
+def test_polygons_are_masks(drawn):
+    data = opened(drawn)
+    samples = {data.sample_name(k): data.read(k) for k in range(len(data))}
+    classes, ids = torch.zeros(SIZE, dtype=torch.uint8), torch.zeros(SIZE, dtype=torch.int32)
+    classes[10:15, 20:25] = 255
+    classes[2:8, 1:9], ids[2:8, 1:9] = 2, 1
+    classes[4:10, 5:12], ids[4:10, 5:12] = 1, 2  # the later over the earlier
+    assert torch.equal(samples["a"].semantic.as_subclass(torch.Tensor), classes)
+    assert torch.equal(samples["a"].instance_ids.as_subclass(torch.Tensor), ids)
+    assert len(samples["a"].instances) == 3
+    assert samples["deep__b"].semantic.unique().tolist() == [0]
+    assert (samples["c"].semantic, samples["c"].instance_ids) == (None, None)
+    (note,) = data.notes
+    assert note.startswith("the classes and objects of 2 images without a file in masks/ are painted from the polygons")
+    assert note.endswith("pixels outside are background; 1 objects have a box alone, whose inside is ignored")
+
+
+def test_a_file_in_masks_decides_the_classes(drawn):
+    """And the polygons number the objects where it has their class; the image without a mask is painted."""
+    mask = np.zeros(SIZE, np.uint8)
+    mask[2:8, 1:7], mask[20, 20] = 2, 1
+    save(drawn / "masks" / "a.png", mask)
+    table = {"classes": ["background", {"name": "car", "thing": True}, {"name": "dog", "thing": True}]}
+    (drawn / "labels.json").write_text(json.dumps(table))
+    with pytest.raises(DataError, match="1 pictures without a mask: c"):  # neither a mask nor polygons
+        opened(drawn)
+    (drawn / "images" / "c.png").unlink()
+    data = opened(drawn)
+    sample = data.read(0)
+    assert np.array_equal(sample.semantic.numpy(), mask)
+    ids = np.zeros(SIZE, int)
+    ids[2:8, 1:7] = 1
+    ids[4:8, 5:7] = 0  # polygon 2 lies above, and is of another class
+    assert np.array_equal(sample.instance_ids.numpy(), ids)
+    assert data.read(1).semantic.unique().tolist() == [0]
+    assert "1 images have polygons in boxes/ and a file in masks/: masks/ decides the classes" in data.notes[1]
+    numbers = (mask == 2).astype(np.uint16) * 7
+    save(drawn / "instances" / "a.png", numbers)
+    assert np.array_equal(opened(drawn).read(0).instance_ids.numpy(), numbers)
+    assert "a file in instances/, which decides the object numbers" in opened(drawn).notes[2]
+
+
+def test_without_a_background_class_the_rest_is_ignored(drawn):
+    (drawn / "labels.json").write_text(json.dumps({"classes": [{"name": n, "thing": True} for n in ("car", "dog")]}))
+    data = opened(drawn)
+    assert data.read(0).semantic.unique().tolist() == [0, 1, 255]
+    assert 'pixels outside are ignored, as no class is called "background"' in data.notes[0]
+
+
+def test_unused_object_numbers_are_said(tmp_path):
+    root = write_folder(tmp_path, FolderShape(instances=True))
+    (note,) = opened(root).notes
+    assert note.startswith("instances/ is not used, as no class is one of things")
+
+
+def test_data_says_what_was_decided(drawn, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["smalti", "data", f"folder={drawn}", "--split", "all"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "  note: the classes and objects of 2 images" in capsys.readouterr().out
+
+
+def test_all_categories_without_a_class_are_named(root):
+    (root / "labels.json").write_text(json.dumps({"classes": ["background", "cat"]}))
+    with pytest.raises(
+        DataError, match='2 problems: the category "car" is no class .*; the category "dog" is no class'
+    ):
         opened(root)
 
 

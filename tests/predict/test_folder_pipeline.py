@@ -283,6 +283,19 @@ def test_an_answer_that_another_picture_replaced_is_made_again(network, tmp_path
         assert picture_size(out / "p0.png") == picture_size(first)
 
 
+def test_results_and_the_table_of_images_are_of_the_same_run(network, tmp_path):
+    """A resumed run numbers what was answered before and what was not by one rule; a second batch has its own table."""
+    first, second = pictures(tmp_path / "in", 4), pictures(tmp_path / "more", 7)[4:]
+    out, resume = tmp_path / "out", Options(resume=True)
+    for files in (first[1:3], first, second, first):
+        predict_files(tmp_path, files, out, "instances", options=resume)
+        table = json.loads((out / "images.json").read_text())["images"]
+        results = json.loads((out / "instances.json").read_text())
+        assert [(i["id"], i["file_name"]) for i in table] == [(k, f.name) for k, f in enumerate(files, start=1)]
+        assert sorted({r["image_id"] for r in results}) == [i["id"] for i in table]
+    assert network.seen == 7  # each image once
+
+
 def test_a_picture_meant_twice_is_answered_once(tmp_path):
     files = pictures(tmp_path / "in", 3)
     (tmp_path / "in" / "link.png").symlink_to(files[0])
@@ -309,8 +322,8 @@ def test_what_fails_for_one_picture_stops_no_other(network, tmp_path, error):
     network.seen, failing = 0, {2, 3, 4}
     with pytest.raises(ValueError, match=r"(?s)3 pictures failed one after the other; --resume.*p4.png: on purpose"):
         predict_files(tmp_path, files, out, "labels,instances")
-    answered = {one["image_id"] for one in json.loads((out / "instances.json").read_text())}
-    assert answered - {"p5"} == {"p0", "p1"}  # of the last nobody knows whether it was begun
+    answered = {image["file_name"] for image in json.loads((out / "images.json").read_text())["images"]}
+    assert answered - {"p5.png"} == {"p0.png", "p1.png"}  # of the last nobody knows whether it was begun
     before = contents(out)
     network.seen, failing = 0, set(range(6))
     with pytest.raises(ValueError, match="3 pictures failed"):

@@ -39,7 +39,8 @@ def write(kind, answer, out, name="17"):
 
 
 def test_objects_as_numbers_and_coco_results(answer, tmp_path):
-    assert write("instances", answer, tmp_path) == ["17_instances.png", "17_objects.jpg", "instances.json"]
+    files = ["17_instances.png", "17_objects.jpg", "images.json", "instances.json"]
+    assert write("instances", answer, tmp_path) == files
     image = Image.open(tmp_path / "17_instances.png")
     assert image.mode == "I;16"
     ids = np.array(image)
@@ -52,11 +53,36 @@ def test_objects_as_numbers_and_coco_results(answer, tmp_path):
         assert np.array_equal(rle.decode(result["segmentation"]).astype(bool), ids == number)
 
 
-@pytest.mark.parametrize(("name", "number"), [("street_1", "street_1"), ("²", "²"), ("12", 12), ("000000006818", 6818)])
-def test_pictures_are_numbered_as_coco_does(answer, tmp_path, name, number):
-    """Its files are named by their number, with zeros in front."""
-    write("instances", answer, tmp_path, name)
-    assert json.loads((tmp_path / "instances.json").read_text())[0]["image_id"] == number
+@pytest.mark.parametrize("kind", ["instances", "boxes", "panoptic"])
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [(["street_1"], [1]), (["²"], [1]), (["12"], [12]), (["000000006818", "7"], [6818, 7]), (["0"], [0]),
+     (["1", "01", "001", "dog"], [1, 2, 3, 4]), (["5", "dog"], [1, 2]), (["1", "01"], [1, 2]),
+     (["9007199254740992"], [1])],
+)  # fmt: skip
+def test_images_are_numbered_by_one_rule(answer, tmp_path, kind, names, ids):
+    """COCO's files are named by their number, with zeros in front; else ids count from 1, and a table explains them."""
+    if kind == "boxes":
+        answer = dataclasses.replace(answer, instances=dataclasses.replace(answer.instances, masks=None))
+    writer = WRITERS[kind](tmp_path)
+    image = np.full((40, 60, 3), 90, np.uint8)
+    writer.finish([writer.add(tmp_path / "in" / f"{name}.jpg", name, image, answer) for name in names])
+    content = json.loads((tmp_path / f"{kind}.json").read_text())
+    table = content if kind == "panoptic" else json.loads((tmp_path / "images.json").read_text())
+    results = content["annotations"] if kind == "panoptic" else content
+    assert list(dict.fromkeys(result["image_id"] for result in results)) == ids
+    assert {type(result["image_id"]) for result in results} == {int}
+    assert table["images"] == [
+        {"id": k, "file_name": f"{name}.jpg", "height": 40, "width": 60} for k, name in zip(ids, names, strict=True)
+    ]
+    assert [(c["id"], c["name"]) for c in table["categories"]] == [(7, "road"), (26, "car")]
+
+
+def test_equal_file_names_of_two_folders_are_told_apart(answer, tmp_path):
+    writer, image = WRITERS["instances"](tmp_path), np.full((40, 60, 3), 90, np.uint8)
+    writer.finish([writer.add(tmp_path / folder / "1.jpg", f"{folder}_1", image, answer) for folder in "ab"])
+    table = json.loads((tmp_path / "images.json").read_text())
+    assert [(i["id"], i["file_name"]) for i in table["images"]] == [(1, "a/1.jpg"), (2, "b/1.jpg")]
 
 
 def test_cityscapes_files(answer, tmp_path):
@@ -81,7 +107,7 @@ def test_nothing_of_anybody_is_removed(answer, tmp_path):
 def test_boxes(answer, tmp_path):
     found = dataclasses.replace(answer.instances, masks=None)
     boxes_only = Predictions(labels=LABELS, instances=found)
-    assert write("boxes", boxes_only, tmp_path) == ["17_boxes.jpg", "boxes.json", "boxes_car.txt"]
+    assert write("boxes", boxes_only, tmp_path) == ["17_boxes.jpg", "boxes.json", "boxes_car.txt", "images.json"]
     results = json.loads((tmp_path / "boxes.json").read_text())
     assert results[1] == {"image_id": 17, "category_id": 26, "bbox": [30, 20, 25, 15], "score": 0.5}
     assert (tmp_path / "boxes_car.txt").read_text().splitlines()[1] == "17 0.500000 31.0 21.0 55.0 35.0"

@@ -1,10 +1,9 @@
 """Picture files and the files with their truth, as samples."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,10 +11,11 @@ from jaxtyping import Int32, UInt8
 from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
-from smalti.containers import Sample
+from smalti.containers import Sample, Size
 from smalti.data.cache import content_hash
 from smalti.data.coco_json import CocoObjects
 from smalti.data.contract import DataError, Dataset, first_few
+from smalti.data.fingerprint import fingerprint
 from smalti.data.masks import LabelledMask, Palettes, check_smoothing, label_mask, remedy, to_labels, used_palette
 from smalti.data.matlab import read_matlab_map
 from smalti.data.objects import check_objects
@@ -39,7 +39,8 @@ class AnnotatedPicture:
     boxes: Path | None = None
     """VOC's XML."""
     listed: CocoObjects | None = None
-    """Objects that a COCO file lists for this picture."""
+    """Objects that a COCO file lists for this picture; they may have polygons, from which what no file tells of the
+    classes and object numbers is painted. Beside a mask an object is numbered where the mask has its class."""
     no_instance: tuple[int, ...] = ()
     """Values beside 0 in the file of the instances that number none."""
     palettes: Palettes = "numbers"
@@ -49,7 +50,17 @@ class AnnotatedPicture:
 
     def files(self) -> list[Path]:
         """All files that the sample is made of."""
-        return [path for path in (self.picture, self.mask, self.instances, self.boxes) if path is not None]
+        return paths_in(self)
+
+    def annotated(self) -> frozenset[str]:
+        """See `Dataset.annotated`."""
+        paints = self.listed is not None and self.listed.paints
+        fields_told = {
+            "semantic": self.mask is not None or paints,
+            "instance_ids": self.instances is not None or paints,
+            "instances": self.boxes is not None or self.listed is not None,
+        }
+        return frozenset(name for name, is_told in fields_told.items() if is_told)
 
     def read_labels(self, labels: LabelSet) -> LabelledMask | None:
         """Decodes the mask alone; None if there is none.
@@ -85,12 +96,16 @@ class AnnotatedPicture:
                     f"{image.shape[1]} x {image.shape[2]} (upright, as its EXIF note says): they must be of one size. "
                     "Turn the mask as the picture is, or give it the same EXIF orientation"
                 )
-        if self.mask is not None and self.instances is not None and semantic is not None and ids is not None:
-            check_objects(semantic.numpy(), ids.numpy(), labels, (self.mask, self.instances))
         size = (int(image.shape[1]), int(image.shape[2]))
         objects = None if self.boxes is None else read_voc_boxes(self.boxes, labels, size)
+        told_by = self.mask
         if self.listed is not None:
             objects = self.listed.of(self.picture, size)
+            if self.listed.paints:
+                semantic, ids = _painted(self.listed, labels.background, semantic, ids, size)
+                told_by = told_by or self.listed.file
+        if told_by is not None and self.instances is not None and semantic is not None and ids is not None:
+            check_objects(semantic.numpy(), ids.numpy(), labels, (told_by, self.instances))
         return Sample(
             image=Image(image),
             semantic=None if semantic is None else Mask(semantic),
@@ -111,12 +126,18 @@ class PictureFiles(Protocol):
     def files(self) -> list[Path]:
         """All files that the sample is made of."""
 
+    def annotated(self) -> frozenset[str]:
+        """See `Dataset.annotated`."""
+
     def read(self, labels: LabelSet) -> Sample:
         """Decodes them."""
 
 
 class AnnotatedPictures(Dataset):
-    """A data set that is a list of files; a set's own file says how the list comes about."""
+    """A data set that is a list of files; a set's own file says how the list comes about.
+
+    A sample is made of its item and of the class table alone: both are in its content key, with all their fields.
+    """
 
     items: Sequence[PictureFiles]
     is_own_folder: bool = False
@@ -129,13 +150,22 @@ class AnnotatedPictures(Dataset):
         """See `Dataset`."""
         return self.items[index].name
 
+    def annotated(self, index: int) -> frozenset[str]:
+        """See `Dataset`."""
+        return self.items[index].annotated()
+
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
-        return content_hash(self.items[index].files(), json.dumps(self.labels.to_json()).encode())
+        item = self.items[index]
+        return content_hash(item.files(), fingerprint(item, self.labels).encode())
 
     def read(self, index: int) -> Sample:
         """See `Dataset`."""
         return self.items[index].read(self.labels)
+
+    def other_splits(self) -> Iterator[tuple[str, "AnnotatedPictures"]]:
+        """The splits of the same folder beside this one, by name; of public data sets none."""
+        return iter(())
 
     def read_labels(self, index: int) -> LabelledMask | None:
         """The label ids of one image, where a mask file tells them without decoding the image; None = it has none.
@@ -144,10 +174,19 @@ class AnnotatedPictures(Dataset):
             DataError: If the mask cannot be used; names it.
         """
         item = self.items[index]
-        if isinstance(item, AnnotatedPicture) and (item.mask is not None or item.listed is None):
+        paints = (
+            isinstance(item, AnnotatedPicture) and item.mask is None and item.listed is not None and item.listed.paints
+        )
+        if isinstance(item, AnnotatedPicture) and not paints:
             return item.read_labels(self.labels)
         semantic = item.read(self.labels).semantic
         return None if semantic is None else LabelledMask(ids=semantic.numpy(), reading="painted objects")
+
+
+def paths_in(item: Any) -> list[Path]:
+    """The files that the fields of a dataclass name."""
+    values = (getattr(item, field.name) for field in fields(item))
+    return [value for value in values if isinstance(value, Path)]
 
 
 def read_list(path: Path) -> list[str]:
@@ -183,6 +222,15 @@ def color_ids(colors: UInt8[np.ndarray, "height width rgb"]) -> Int32[np.ndarray
     red, green, blue = (colors[..., k].astype(np.int32) for k in range(3))
     ids: np.ndarray = red + 256 * green + 65536 * blue
     return ids
+
+
+def _painted(
+    listed: CocoObjects, background: int, semantic: Tensor | None, ids: Tensor | None, size: Size
+) -> tuple[Tensor, Tensor]:
+    """Classes and object numbers; what the image's own files tell stands, the rest is painted from its objects."""
+    classes, numbers = (torch.from_numpy(painted) for painted in listed.painted(size, background))
+    semantic = classes if semantic is None else semantic
+    return semantic, torch.where(classes == semantic, numbers, 0) if ids is None else ids
 
 
 def _read_ids(path: Path, item: AnnotatedPicture) -> Int32[Tensor, "height width"]:

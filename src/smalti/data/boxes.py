@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,8 +12,45 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from smalti.containers import Instances, Size
 
-BEYOND = 1.0
-"""Pixels that a box may reach out of its picture: rounding. It is cut there."""
+OVERHANG_PIXELS, OVERHANG_SHARE = 1.0, 0.05
+"""How far an annotation may reach out of its image, in pixels or as a share of the image's side, whichever is more: it
+was rounded, scaled or drawn a little too far, and is clipped at the edges. Farther out it belongs to another image, or
+is in other units."""
+OVERHANG_NOTED = 0.01
+"""Pixels from which on clipping is said; less is how decimal numbers are rounded."""
+
+
+@dataclass
+class OverhangCount:
+    """The annotations that reach a little out of their image, counted while a file is read."""
+
+    count: int = 0
+    farthest: float = 0.0
+
+    def add(self, pixels: float) -> None:
+        """Counts an annotation that reaches out by so many pixels."""
+        if pixels > OVERHANG_NOTED:
+            self.count, self.farthest = self.count + 1, max(self.farthest, pixels)
+
+    def notes(self, where: str, what: str = "annotations") -> tuple[str, ...]:
+        """A line if any was counted."""
+        if not self.count:
+            return ()
+        return (f"{where}: {self.count} {what} reach up to {self.farthest:.3g} pixels out of their images and are "
+                "clipped at the edges",)  # fmt: skip
+
+
+def overhang(corners: Sequence[float], size: Size) -> float:
+    """Pixels by which left, top, right, bottom reach out of an image of that size."""
+    left, top, right, bottom = corners
+    return max(0.0, -left, -top, right - size[1], bottom - size[0])
+
+
+def is_far_outside(corners: Sequence[float], size: Size) -> bool:
+    """Whether left, top, right, bottom reach farther out of an image of that size than rounding and scaling explain."""
+    left, top, right, bottom = corners
+    rows, columns = (max(OVERHANG_PIXELS, OVERHANG_SHARE * side) for side in size)
+    return left < -columns or top < -rows or right > size[1] + columns or bottom > size[0] + rows
 
 
 def annotated_boxes(
@@ -46,8 +83,7 @@ def what_is_wrong(corners: Sequence[float], size: Size) -> str | None:
         return f"its box is inverted ({said})"
     if right == left or bottom == top:
         return f"its box has no area ({said})"
-    reaches_out = min(left, top) < -BEYOND or right > size[1] + BEYOND or bottom > size[0] + BEYOND
-    if reaches_out or left >= size[1] or top >= size[0] or right <= 0 or bottom <= 0:
+    if is_far_outside(corners, size) or left >= size[1] or top >= size[0] or right <= 0 or bottom <= 0:
         return f"its box lies outside the picture ({said}; the picture has {size[0]} x {size[1]}, height x width)"
     return None
 

@@ -12,7 +12,8 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ KEEP_FREE = 5 * 2**30
 """Bytes of the disk that caching leaves free: a share would be hundreds of gigabytes of a large disk."""
 OBJECTS = "instances."
 """Before the names of a file's tensors that are of the annotated objects."""
-_LAYOUT = b"1"  # a change of the decoding or of the files' layout needs a new number
+_LAYOUT = f"2, smalti {version('smalti')}".encode()
+"""How files are decoded and kept; between two releases a change of either needs a new number."""
 
 
 def cache_folder() -> Path:
@@ -89,7 +91,8 @@ class CachedDataset(View):
     def _store(self, path: Path, sample: Sample) -> None:
         if not self._writing:
             return
-        maps = {"image": sample.image, "semantic": sample.semantic, "instance_ids": sample.instance_ids}
+        maps = {field.name: getattr(sample, field.name) for field in fields(Sample)}
+        maps = {name: value for name, value in maps.items() if isinstance(value, Tensor)}
         if sample.instances is not None:
             maps |= {f"{OBJECTS}{field.name}": getattr(sample.instances, field.name) for field in fields(Instances)}
         tensors = {k: m.as_subclass(Tensor).contiguous() for k, m in maps.items() if m is not None}
@@ -113,18 +116,13 @@ def _load(path: Path, name: str) -> Sample | None:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
     except (OSError, SafetensorError, RuntimeError):  # not there yet, just deleted, or damaged: decoded again
         return None
-    ids, semantic = tensors.get("instance_ids"), tensors.get("semantic")
-    sample = Sample(
-        image=Image(tensors["image"]),
-        semantic=None if semantic is None else Mask(semantic),
-        instance_ids=None if ids is None else Mask(ids),
-        name=name,
-    )
-    objects = {key.removeprefix(OBJECTS): value for key, value in tensors.items() if key.startswith(OBJECTS)}
-    if not objects:
-        return sample
-    boxes = as_boxes(objects.pop("boxes"), sample.size)
-    return replace(sample, instances=Instances(boxes=boxes, **objects))
+    image = Image(tensors.pop("image"))
+    objects = {key.removeprefix(OBJECTS): tensors.pop(key) for key in list(tensors) if key.startswith(OBJECTS)}
+    if objects:
+        boxes = as_boxes(objects.pop("boxes"), (int(image.shape[-2]), int(image.shape[-1])))
+    instances = Instances(boxes=boxes, **objects) if objects else None
+    maps: dict[str, Any] = {key: Mask(value) for key, value in tensors.items()}
+    return Sample(image=image, instances=instances, name=name, **maps)
 
 
 def remembered(kind: str, key: str | None, compute: Callable[[], Any]) -> Any:

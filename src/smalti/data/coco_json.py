@@ -5,9 +5,8 @@ Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
 
 import json
 import math
-import warnings
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -16,8 +15,8 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from smalti.containers import Instances, Size
-from smalti.data.boxes import annotated_boxes, what_is_wrong
-from smalti.data.contract import DataError, first_few
+from smalti.data.boxes import OverhangCount, annotated_boxes, is_far_outside, overhang, what_is_wrong
+from smalti.data.contract import DataError, first_few, refuse
 from smalti.geometry.masks import decode_mask
 from smalti.labels import IGNORED, distinct_colors
 
@@ -32,6 +31,18 @@ class CocoPicture:
     file_name: str
     size: Size | None
     annotations: bytes
+    masked: int = 0
+    """Annotations with polygons or run lengths."""
+    boxed: int = 0
+    """Annotations with a box alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoFile:
+    """The pictures of a file of objects, by rising number, and what was decided while it was read, a line each."""
+
+    pictures: list[CocoPicture]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,41 +90,47 @@ def read_categories(content: Mapping[str, Any], path: Path) -> tuple[CocoCategor
     )
 
 
-def read_pictures(content: Mapping[str, Any], path: Path) -> list[CocoPicture]:
-    """The pictures of a file of objects, by rising number; also those without any object.
+def read_pictures(content: Mapping[str, Any], path: Path) -> CocoFile:
+    """The pictures of a file of objects, also those without any object; their annotations in the order of the file.
 
-    A box without area is left out, with a warning: COCO itself has some.
+    A box without area is left out, with a note: COCO itself has some. What reaches a little out of its image is
+    clipped, with a note.
 
     Raises:
         DataError: If a number is used twice, an annotation is of no picture or category, or its box or mask is none;
-            names the file and the annotation.
+            names the file and all such annotations.
     """
     images = read_images(content, path)
-    annotations = _entries(content, "annotations", {"id": _is_count}, path)
+    _check_entries(content, "annotations", {"id": _is_count}, path)
     classes = {entry["id"] for entry in content["categories"]}
     of_picture: dict[int, list[dict[str, Any]]] = {number: [] for number in images}
-    flat = []
-    for entry in annotations:
+    flat, problems, outside = [], [], OverhangCount()
+    for entry in content["annotations"]:
         number = entry.get("image_id")
         if not _is_count(number) or number not in images:
-            raise DataError(
-                f"{path}: annotation {entry['id']} belongs to picture {number}, which the file does not list"
-            )
-        if problem := problem_of(entry, _size(images[number]), classes):
-            raise DataError(f"{path}: annotation {entry['id']} {problem}")
-        if has_area(entry):
+            problems.append(f"annotation {entry['id']} belongs to picture {number}, which the file does not list")
+        elif problem := problem_of(entry, _size(images[number]), classes):
+            problems.append(f"annotation {entry['id']} {problem}")
+        elif has_area(entry):
+            outside.add(overhang_of(entry, _size(images[number])))
             of_picture[number].append(kept(entry))
         else:
-            flat.append(entry["id"])
-    if flat:
-        said = first_few([str(number) for number in flat])
-        warnings.warn(f"{path}: {len(flat)} annotations have a box without area and are left out: {said}", stacklevel=2)
-    return [
-        CocoPicture(
-            file_name=entry["file_name"], size=_size(entry), annotations=json.dumps(of_picture[number]).encode()
-        )
-        for number, entry in images.items()
-    ]
+            flat.append(str(entry["id"]))
+    refuse(path, problems)
+    without_area = f"{path.name}: {len(flat)} annotations have a box without area and are left out: {first_few(flat)}"
+    pictures = [_picture(entry, of_picture[number]) for number, entry in images.items()]
+    return CocoFile(pictures=pictures, notes=((without_area,) if flat else ()) + outside.notes(path.name))
+
+
+def _picture(image: Mapping[str, Any], annotations: list[dict[str, Any]]) -> CocoPicture:
+    masked = sum(entry["segmentation"] is not None for entry in annotations)
+    return CocoPicture(
+        file_name=image["file_name"],
+        size=_size(image),
+        annotations=json.dumps(annotations).encode(),
+        masked=masked,
+        boxed=len(annotations) - masked,
+    )
 
 
 def read_images(content: Mapping[str, Any], path: Path) -> dict[int, dict[str, Any]]:
@@ -148,12 +165,33 @@ def _problem_of_mask(drawn: Any, size: Size) -> str | None:
         return _problem_of_run_lengths(drawn, size)
     if not isinstance(drawn, list) or not all(isinstance(polygon, list) for polygon in drawn):
         return "has a segmentation that is neither a list of polygons nor run lengths"
-    if any(len(polygon) < FEWEST or len(polygon) % 2 for polygon in drawn):
+    return _problem_of_polygons(drawn, size)
+
+
+def _problem_of_polygons(polygons: Sequence[Sequence[Any]], size: Size) -> str | None:
+    if any(len(polygon) < FEWEST or len(polygon) % 2 for polygon in polygons):
         return "has a polygon of fewer than three points, or with half a point"
-    # A point far away, or at infinity, would fill the memory when the polygon is drawn.
-    if not all(_is_number(value) and -max(size) <= value <= 2 * max(size) for polygon in drawn for value in polygon):
-        return "has a polygon with something that is no number, or is far outside the picture"
+    if not all(_is_number(value) for polygon in polygons for value in polygon):
+        return "has a polygon with something that is no number"
+    for left, top, right, bottom in _polygon_bounds(polygons):
+        if is_far_outside((left, top, right, bottom), size):  # it would fill the memory when it is drawn
+            return (f"has a polygon that reaches far outside the picture (left {left:g}, top {top:g}, right {right:g}, "
+                    f"bottom {bottom:g}; the picture has {size[0]} x {size[1]}, height x width)")  # fmt: skip
     return None
+
+
+def _polygon_bounds(polygons: Sequence[Sequence[float]]) -> Iterator[tuple[float, float, float, float]]:
+    """Left, top, right and bottom of each polygon."""
+    for polygon in polygons:
+        columns, rows = polygon[::2], polygon[1::2]
+        yield min(columns), min(rows), max(columns), max(rows)
+
+
+def overhang_of(entry: Mapping[str, Any], size: Size) -> float:
+    """Pixels by which the box or a polygon of an annotation without problems reaches out of its picture."""
+    drawn = entry.get("segmentation")
+    bounds = _polygon_bounds(drawn) if isinstance(drawn, list) else ()
+    return max(overhang(corners, size) for corners in (_corners(entry["bbox"]), *bounds))
 
 
 def _problem_of_run_lengths(drawn: Mapping[str, Any], size: Size) -> str | None:
@@ -185,14 +223,22 @@ def _entries(
     content: Mapping[str, Any], key: str, wanted: Mapping[str, Callable[[Any], bool]], path: Path
 ) -> list[dict[str, Any]]:
     """The entries of a list by rising number, if each has what is wanted, and no two have one number."""
+    _check_entries(content, key, wanted, path)
+    return sorted(content[key], key=lambda entry: int(entry["id"]))
+
+
+def _check_entries(
+    content: Mapping[str, Any], key: str, wanted: Mapping[str, Callable[[Any], bool]], path: Path
+) -> None:
+    problems = []
     for place, entry in enumerate(content[key]):
         for field, fits in wanted.items():
             if not isinstance(entry, dict) or not fits(entry.get(field)):
-                said = entry.get(field) if isinstance(entry, dict) else entry
-                raise DataError(f'{path}: entry {place} of "{key}" needs a proper "{field}", has {said}')
+                value = entry.get(field) if isinstance(entry, dict) else entry
+                problems.append(f'entry {place} of "{key}" needs a proper "{field}", has {value}')
+    refuse(path, problems)
     singular = {"categories": "category"}.get(key, key.removesuffix("s"))
     _check_unique(path, singular, [entry["id"] for entry in content[key]])
-    return sorted(content[key], key=lambda entry: int(entry["id"]))
 
 
 def _is_number(value: Any) -> bool:
@@ -222,10 +268,15 @@ def _corners(box: Sequence[float]) -> tuple[float, float, float, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class CocoObjects:
-    """What a file of objects lists for one picture, and the label of each of its categories."""
+    """What a file of objects lists for one picture, and the label of each of its categories.
 
+    `paints`: classes and object numbers are painted from the polygons and run lengths, where no file tells them.
+    """
+
+    file: Path
     picture: CocoPicture
     label_of: Mapping[int, int]
+    paints: bool = False
 
     def of(self, file: Path, size: Size) -> Instances:
         """The objects of the picture in that file.
@@ -238,6 +289,17 @@ class CocoObjects:
             raise DataError(f"{file}: has {size[0]} x {size[1]} pixels (height x width, upright), its annotations are "
                             f"for {said[0]} x {said[1]}")  # fmt: skip
         return objects_of(json.loads(self.picture.annotations), self.label_of, size)
+
+    def painted(self, size: Size, background: int) -> tuple[UInt8[np.ndarray, "_ _"], Int32[np.ndarray, "_ _"]]:
+        """Classes and object numbers, see `painted`.
+
+        Raises:
+            DataError: If run lengths cannot be read; names the file and the picture.
+        """
+        try:
+            return painted(json.loads(self.picture.annotations), self.label_of, size, background)
+        except ValueError as error:
+            raise DataError(f"{self.file}: a mask of {self.picture.file_name} cannot be read: {error}") from error
 
 
 def objects_of(annotations: Sequence[Mapping[str, Any]], label_of: Mapping[int, int], size: Size) -> Instances:
@@ -252,17 +314,20 @@ def objects_of(annotations: Sequence[Mapping[str, Any]], label_of: Mapping[int, 
 
 
 def painted(
-    annotations: Sequence[Mapping[str, Any]], label_of: Mapping[int, int], size: Size
+    annotations: Sequence[Mapping[str, Any]], label_of: Mapping[int, int], size: Size, background: int = 0
 ) -> tuple[UInt8[np.ndarray, "height width"], Int32[np.ndarray, "height width"]]:
-    """Classes and object numbers, painted in the file's order, the later over the earlier; 0 where nothing is.
+    """Classes and object numbers, painted in the order of the annotations, the later over the earlier.
 
-    Crowds are painted, too (BlitzNet); as objects that are not told apart they have the number 0. Within the box of an
-    object without a mask the class is not known.
+    COCO says nothing of depth, so the file's order is kept: it is the annotator's, a reader can check it in the file,
+    and COCO's and BlitzNet's own code paint in it. A pixel has the class and the number of the same, last, object. The
+    number of an object is its place among the picture's annotations, from 1. Crowds are painted in their turn; as
+    objects that are not told apart they have the number 0. Where no object is, the class is `background` and the number
+    0. Within the box of an object without a mask the class is ignored, unless another object's mask lies there.
 
     Raises:
         ValueError: If run lengths cannot be read.
     """
-    classes, ids = np.zeros(size, np.uint8), np.zeros(size, np.int32)
+    classes, ids = np.full(size, background, np.uint8), np.zeros(size, np.int32)
     for entry in annotations:
         if entry["segmentation"] is None:
             left, top, right, bottom = _corners(entry["bbox"])
@@ -276,6 +341,4 @@ def painted(
 
 
 def _check_unique(path: Path, what: str, numbers: Sequence[Any]) -> None:
-    repeated = [number for number, count in Counter(numbers).items() if count > 1]
-    if repeated:
-        raise DataError(f"{path}: {what} {repeated[0]} is there twice")
+    refuse(path, [f"{what} {number} is there twice" for number, count in Counter(numbers).items() if count > 1])

@@ -4,10 +4,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from smalti.containers import Sample
+from smalti.data.fingerprint import fingerprint
 from smalti.labels import LabelSet
 from smalti.settings import nearest
 
 NAMED_IN_ERRORS = 5
+DESCRIPTIVE = frozenset({"dataset", "name", "split", "edition", "notes"})
+"""Attributes of a view that change nothing in its samples; the data set behind it has a key of its own."""
+
+
+TRUTH = frozenset({"semantic", "instance_ids", "instances"})
+"""The fields of `Sample` that annotations fill in."""
 
 
 class DataError(ValueError):
@@ -27,6 +34,8 @@ class Dataset(ABC):
     channels: int = 3
     edition: str = ""
     """Which of several versions of the set this is, where there are several."""
+    notes: tuple[str, ...] = ()
+    """What was decided for the user when the set was opened, a line each: said before anything is trained on it."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -44,20 +53,25 @@ class Dataset(ABC):
     def sample_name(self, index: int) -> str:
         """A name that is unique within the split and can be the stem of a file."""
 
+    def annotated(self, index: int) -> frozenset[str]:
+        """The fields of `Sample` with truth that this sample may have, said without decoding it."""
+        return TRUTH
+
     @abstractmethod
     def content_key(self, index: int) -> str | None:
         """Changes whenever what `read` answers may change; None = must not be cached."""
 
 
 class View(Dataset):
-    """Another data set, seen differently: a subclass changes what `read` answers, and says so in its `key`."""
+    """Another data set, seen differently: a subclass changes what `read` returns, by attributes that it sets.
 
-    key: str
+    Every attribute of an instance is part of its content keys, but those in `DESCRIPTIVE`.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.name, self.split, self.edition = dataset.name, dataset.split, dataset.edition
-        self.labels, self.channels = dataset.labels, dataset.channels
+        self.labels, self.channels, self.notes = dataset.labels, dataset.channels, dataset.notes
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -66,10 +80,25 @@ class View(Dataset):
         """See `Dataset`."""
         return self.dataset.sample_name(index)
 
+    def annotated(self, index: int) -> frozenset[str]:
+        """See `Dataset`."""
+        return self.dataset.annotated(index)
+
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
-        key = self.dataset.content_key(index)
-        return None if key is None else f"{key}-{self.key}"
+        return self._view_key(self.dataset.content_key(index))
+
+    def _view_key(self, key: str | None, *more: object) -> str | None:
+        """The key of a sample that this view makes of the sample with that key, and of `more`."""
+        settings = {name: value for name, value in vars(self).items() if name not in DESCRIPTIVE}
+        return None if key is None else fingerprint(type(self).__name__, key, settings, more)
+
+
+def unwrapped(dataset: Dataset) -> Dataset:
+    """The data set below all views."""
+    while isinstance(dataset, View):
+        dataset = dataset.dataset
+    return dataset
 
 
 def check_split(split: str, known: Sequence[str], where: str) -> str:
@@ -81,6 +110,19 @@ def check_split(split: str, known: Sequence[str], where: str) -> str:
     if split not in known:
         raise DataError(f'{where} has no split "{split}": {nearest(split, list(known))}')
     return split
+
+
+def refuse(where: object, problems: Sequence[str]) -> None:
+    """Raises all problems of a file at once: the first few in words, and how many there are.
+
+    Raises:
+        DataError: If there is any.
+    """
+    if problems:
+        count = f"{len(problems)} problems: " if len(problems) > 1 else ""
+        rest = len(problems) - NAMED_IN_ERRORS
+        raise DataError(f"{where}: {count}{'; '.join(problems[:NAMED_IN_ERRORS])}"
+                        + (f"; and {rest} more" if rest > 0 else ""))  # fmt: skip
 
 
 def first_few(names: Sequence[str]) -> str:

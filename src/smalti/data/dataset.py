@@ -105,8 +105,6 @@ class TrainingSet(TorchDataset[Sample]):
 class CountIgnored(View):
     """The same pictures with the ignored pixels as one more class, the last one."""
 
-    key = "ignored-counts"
-
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset)
         self.labels = dataset.labels.with_ignored_as_class()
@@ -130,7 +128,6 @@ class AtInputScale(View):
         assert policy.fit == "pad"
         assert policy.size is not None
         self.policy = policy
-        self.key = f"longer-side-{max(policy.size)}"
 
     def read(self, index: int) -> Sample:
         """See `Dataset`."""
@@ -151,11 +148,14 @@ class WithMirrorImages(View):
         original, view = divmod(index, 3)
         return self.dataset.sample_name(original) + ("", "_horizontal", "_vertical")[view]
 
+    def annotated(self, index: int) -> frozenset[str]:
+        """See `Dataset`."""
+        return self.dataset.annotated(index // 3)
+
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
         original, view = divmod(index, 3)
-        key = self.dataset.content_key(original)
-        return None if key is None else f"{key}-mirror-{view}"
+        return self._view_key(self.dataset.content_key(original), view)
 
     def read(self, index: int) -> Sample:
         """See `Dataset`."""

@@ -115,7 +115,6 @@ class WithDistances(View):
     def __init__(self, dataset: Dataset, norm: Norm) -> None:
         super().__init__(dataset)
         self.norm = norm
-        self.key = f"distances-{norm}"
         self.is_thing = self.labels.is_thing()
 
     def read(self, index: int) -> Sample:

@@ -1,6 +1,5 @@
 """Numbers about a whole data set."""
 
-import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from smalti.data.cache import remembered
 from smalti.data.contract import Dataset
+from smalti.data.fingerprint import fingerprint
 
 
 class PixelCounts(NamedTuple):
@@ -36,10 +36,5 @@ def _count(dataset: Dataset) -> list[list[int]]:
 
 def key_of(dataset: Dataset) -> str | None:
     """Changes whenever something may that the data set answers; None = must not be remembered."""
-    digest = hashlib.blake2b(digest_size=16)
-    for index in range(len(dataset)):
-        key = dataset.content_key(index)
-        if key is None:
-            return None
-        digest.update(key.encode())
-    return digest.hexdigest()
+    keys = [dataset.content_key(index) for index in range(len(dataset))]
+    return None if None in keys else fingerprint(dataset.labels, keys)

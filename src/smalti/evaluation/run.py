@@ -104,7 +104,8 @@ def evaluate_checkpoint(
         metrics=measures.metrics(),
         protocol=_protocol(card, dataset, predictor)
         | _changed(changes)
-        | ({"pictures_without_mask": bare} if bare else {}),
+        | ({"pictures_without_mask": bare} if bare else {})
+        | ({"data_notes": list(dataset.notes)} if dataset.notes else {}),
         measures=measures,
         predictor=predictor,
         dataset=dataset,

@@ -18,7 +18,7 @@ from smalti.containers import Predictions
 from smalti.data.contract import DataError
 from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures, picture_size, read_picture
 from smalti.files import claimed
-from smalti.predict.journal import Job, Journal
+from smalti.predict.journal import ENTRY_FORMAT, Job, Journal
 from smalti.predict.loading import load
 from smalti.predict.options import Options
 from smalti.predict.pipeline import Steps, run
@@ -115,7 +115,7 @@ def open_journal(model: Path, kinds: Sequence[str], out: Path, options: Options)
     Raises:
         ValueError: If it is no folder, or another process writes there.
     """
-    made_by = {"model": _identity(model), **options.deciding(), "show": sorted(kinds)}
+    made_by = {"model": _identity(model), "entry_format": ENTRY_FORMAT, **options.deciding(), "show": sorted(kinds)}
     for place in (out, *out.parents):
         if place.exists() and not place.is_dir():
             raise ValueError(f"{place} is a file, and answers are written into a folder: choose another --out")

@@ -13,6 +13,8 @@ from smalti.files import write_text
 from smalti.predict.writers import Entry
 
 JOURNAL = "predictions.jsonl"
+ENTRY_FORMAT = 2
+"""Of what a picture adds to the files of all; entries of another one are not taken over."""
 Done = dict[str, tuple[str, dict[str, Entry]]]
 """By the name of the answers: the key of the picture that they are of, and what it adds to the files of all."""
 log = logging.getLogger("smalti")

@@ -203,7 +203,8 @@ def _there(package: str) -> bool:
 def _identity(card: Card, file: Path) -> str:
     digest = hashlib.sha256(file.read_bytes())
     digest.update(json.dumps(card.to_json(), sort_keys=True).encode())
-    made_with = [f"{name} {version(name)}" for name in ("smalti", "torch", "openvino", "onnxruntime") if _there(name)]
+    packages = ("smalti", "torch", *sum((*PACKAGES.values(), *TRANSLATORS.values()), ()))
+    made_with = [f"{name} {version(name)}" for name in packages if _there(name)]
     digest.update(" ".join(made_with).encode())
     return digest.hexdigest()[:24]
 

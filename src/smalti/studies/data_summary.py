@@ -1,7 +1,7 @@
 """A look at a data set before anything is trained on it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from smalti.containers import Instances
-from smalti.data.dataset import DataError, Dataset, open_dataset, parse_data_argument
+from smalti.data.dataset import Dataset, open_dataset, parse_data_argument
 from smalti.data.derive import sample_objects
-from smalti.data.duplicates import shared_images
-from smalti.data.label_survey import check_classes, label_notes, survey_labels
+from smalti.data.doubts import find_doubts
 from smalti.draw.boxes import draw_boxes
 from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.overlay import overlay
@@ -46,34 +45,19 @@ def summarise(data: str, split: str | None, out: Path | None, write: Callable[[s
             continue
         opened[part] = dataset
         write(f"{dataset.name} {part}: {len(dataset)} pictures, {len(dataset.labels)} classes")
+        for note in dataset.notes:
+            write(f"  note: {note}")
         problems += _write_content(dataset, write)
         if out is not None:
             path = out if split else out.with_stem(f"{out.stem}_{part}")
             _draw(dataset, path)
             write(f"  samples drawn in {path}")
-    problems += _write_doubts(opened, write)
-    for problem in problems:
+    doubts = find_doubts(opened)
+    for note in doubts.notes:
+        write(f"note: {note}")
+    for problem in dict.fromkeys((*problems, *doubts.problems)):
         write(f"cannot be used: {problem}")
-    return not problems
-
-
-def _write_doubts(opened: Mapping[str, Dataset], write: Callable[[str], None]) -> list[str]:
-    """Writes what a person should know of labels and splits; answers what is wrong for certain."""
-    surveys = {split: survey for split, dataset in opened.items() if (survey := survey_labels(dataset)) is not None}
-    shared = list(shared_images(opened))
-    for line in shared:
-        write(f"note: {line}")
-    if not surveys:
-        return []
-    first = next(iter(opened.values()))
-    for line in label_notes(first.labels, surveys):
-        write(f"note: {line}")
-    try:
-        if getattr(first, "is_own_folder", False):
-            check_classes(first.labels, list(surveys.values()), first.name)
-    except DataError as error:
-        return [str(error)]
-    return []
+    return not problems and not doubts.problems
 
 
 def _write_content(dataset: Dataset, write: Callable[[str], None]) -> list[str]:

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smalti.data.cache import CachedDataset
-from smalti.data.dataset import AtInputScale, CountIgnored, Dataset, WithMirrorImages, open_dataset
+from smalti.data.contract import unwrapped
+from smalti.data.dataset import AtInputScale, CountIgnored, DataError, Dataset, WithMirrorImages, open_dataset
 from smalti.data.derive import WithDistances
+from smalti.data.doubts import find_doubts
 from smalti.data.statistics import pixel_counts
 from smalti.geometry.distances import Norm
 from smalti.models.contract import SegmentationModel
 from smalti.models.create import build, model_class
 from smalti.recipe import Recipe
 from smalti.training.monitoring import choose_monitor, with_monitor
+from smalti.training.truth import check_truth
 
 MANY_PIXELS = 8 * 1024 * 1024
 """Of one batch, from which on a run says how to make it smaller."""
@@ -96,20 +99,27 @@ def add_distances(setup: RunSetup) -> RunSetup:
     return dataclasses.replace(setup, train=train, validation=validation)
 
 
-def check_objects(setup: RunSetup) -> None:
-    """Raises ValueError if the network learns objects and no class has any; says so if no object is annotated."""
-    if not setup.model.needs & {"distances", "instances"}:
-        return
-    train = setup.train
-    if not train.labels.things:
-        raise ValueError('this network learns objects, and no class of the data is one of things: mark them with '
-                         '"thing": true in labels.json, or train without these tasks (config.tasks)')  # fmt: skip
-    looked = min(len(train), 50)
-    samples = (train.read(k) for k in range(looked))
-    if not any(sample.instance_ids is not None or sample.instances is not None for sample in samples):
-        setup.write(
-            f"note: none of the first {looked} pictures has objects (instances/): what needs them is not learned"
-        )
+def write_data_notes(setup: RunSetup) -> None:
+    """Says what the data sets decided when they were opened."""
+    of_validation = (f"validation: {note}" for note in setup.validation.notes if note not in setup.train.notes)
+    for note in dict.fromkeys((*setup.train.notes, *of_validation)):
+        setup.write(f"note: {note}")
+
+
+def look_at_labels(setup: RunSetup) -> None:
+    """Says how masks were read and what is doubtful; raises ValueError for labels that cannot be meant."""
+    data = setup.recipe.data
+    splits = {data.train: unwrapped(setup.train), data.validation: unwrapped(setup.validation)}
+    doubts = find_doubts(splits)
+    for note in doubts.notes:
+        setup.write(f"note: {note}")
+    if doubts.problems:
+        raise DataError("; ".join(doubts.problems))
+
+
+def check_learnable(setup: RunSetup) -> None:
+    """See `check_truth`."""
+    check_truth(setup.model, setup.train, setup.write)
 
 
 def note_large_batches(setup: RunSetup) -> None:
@@ -134,7 +144,9 @@ def note_choice_by_test_split(setup: RunSetup) -> None:
 
 PREPARATION: tuple[Callable[[RunSetup], RunSetup | None], ...] = (
     check_channels,
-    check_objects,
+    write_data_notes,
+    look_at_labels,
+    check_learnable,
     resolve_monitor,
     add_distances,
     note_large_batches,

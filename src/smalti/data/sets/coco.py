@@ -5,7 +5,7 @@ COCO-Stuff maps: Caesar, Uijlings, Ferrari, CVPR 2018.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,14 +15,16 @@ import torch
 from torchvision.tv_tensors import Image, Mask
 
 from smalti.containers import Sample, Size
-from smalti.data.annotated import AnnotatedPictures, check_listed, color_ids
-from smalti.data.cache import content_hash
+from smalti.data.annotated import AnnotatedPictures, check_listed, color_ids, paths_in
+from smalti.data.boxes import OverhangCount
 from smalti.data.coco_json import (
     CocoCategory,
+    CocoFile,
     CocoPicture,
     has_area,
     kept,
     objects_of,
+    overhang_of,
     painted,
     problem_of,
     read_categories,
@@ -30,7 +32,7 @@ from smalti.data.coco_json import (
     read_json,
     read_pictures,
 )
-from smalti.data.contract import DataError, check_split, first_few
+from smalti.data.contract import TRUTH, DataError, check_split, first_few, refuse
 from smalti.data.masks import to_labels
 from smalti.data.pictures import read_mask, read_picture
 from smalti.data.roots import NativeLayout, find_root
@@ -38,6 +40,8 @@ from smalti.data.sets.coco_stuff import COCO_STUFF
 from smalti.labels import IGNORED, LabelSet
 
 SPLITS = ("train", "val")
+NO_OBJECTS = b"null"
+"""Annotations, as JSON text, of a picture that no file of objects lists."""
 Kind = Literal["instances", "panoptic", "stuff"]
 MARKERS = {
     "instances": "annotations/instances_*.json",
@@ -53,7 +57,8 @@ class Coco(AnnotatedPictures):
 
     Which classes the pixels have is told by `semantic`:
 
-    * `instances`: background and the 80 things, painted from the objects in the file's order;
+    * `instances`: background and the 80 things, painted from the objects, crowds among them, in the file's order, the
+      later over the earlier: COCO has no order of depth (see `painted`);
     * `panoptic`: 133 things and stuff of the panoptic files (annotations/panoptic_val2017.json and the folder of
       pictures beside it);
     * `stuff`: 171 things and stuff of the COCO-Stuff maps (stuffthingmaps_trainval2017/), with the objects of
@@ -83,12 +88,13 @@ class Coco(AnnotatedPictures):
         maps: Path | None = None
         if semantic == "stuff":
             maps = self.root / f"stuffthingmaps_trainval{year}" / part
-            self.labels, label_of, pictures = _with_stuff(listing, maps)
+            self.labels, label_of, file = _with_stuff(listing, maps)
         elif semantic == "panoptic":
             maps = _first_folder(self.root / "annotations" / f"panoptic_{part}", self.root / f"panoptic_{part}")
-            self.labels, label_of, pictures = _listed_segments(listing)
+            self.labels, label_of, file = _listed_segments(listing)
         else:
-            self.labels, label_of, pictures = _listed_objects(listing)
+            self.labels, label_of, file = _listed_objects(listing)
+        self.notes = file.notes
         folder = _first_folder(self.root / part, self.root / "images" / part)
         self.items: list[CocoItem] = [
             CocoItem(
@@ -99,18 +105,13 @@ class Coco(AnnotatedPictures):
                 map=None if maps is None else (maps / picture.file_name).with_suffix(".png"),
                 kind=semantic,
             )
-            for picture in pictures
+            for picture in file.pictures
         ]
         if not self.items:
             raise DataError(f"{listing}: lists no pictures. {HOW}")
         if len({item.name for item in self.items}) < len(self.items):
             raise DataError(f"{listing}: two pictures have the same file name (without folder and suffix)")
         check_listed([path for item in self.items for path in item.files()], listing, HOW)
-
-    def content_key(self, index: int) -> str | None:
-        """See `Dataset`."""
-        key = super().content_key(index)
-        return key and content_hash([], key.encode(), self.kind.encode(), self.items[index].annotations)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,11 @@ class CocoItem:
 
     def files(self) -> list[Path]:
         """Picture and map."""
-        return [self.picture] if self.map is None else [self.picture, self.map]
+        return paths_in(self)
+
+    def annotated(self) -> frozenset[str]:
+        """See `Dataset.annotated`."""
+        return TRUTH if self.annotations != NO_OBJECTS else frozenset({"semantic"})
 
     def read(self, labels: LabelSet) -> Sample:
         """Decodes the files.
@@ -188,7 +193,7 @@ class CocoItem:
         return classes[places].reshape(colors.shape), told_apart[places].reshape(colors.shape)
 
 
-Listing = tuple[LabelSet, dict[int, int], list[CocoPicture]]
+Listing = tuple[LabelSet, dict[int, int], CocoFile]
 """The class table, the label of each of the file's categories, and the pictures."""
 
 
@@ -204,36 +209,45 @@ def _listed_segments(path: Path) -> Listing:
     categories, images = read_categories(content, path), read_images(content, path)
     classes = {category.number for category in categories}
     pictures: dict[int, CocoPicture] = {}
+    problems, outside = [], OverhangCount()
     for place, entry in enumerate(content["annotations"]):
         number = entry.get("image_id") if isinstance(entry, dict) else None
         if number not in images or number in pictures or not isinstance(entry.get("segments_info"), list):
-            raise DataError(f"{path}: annotation {place} needs a list segments_info, and a picture that the file lists "
-                            f"and no other annotation has; its image_id is {number}")  # fmt: skip
-        image = images[number]
+            problems.append(f"annotation {place} needs a list segments_info, and a picture that the file lists and no "
+                            f"other annotation has; its image_id is {number}")  # fmt: skip
+            continue
+        image, segments = images[number], entry["segments_info"]
         size = (image["height"], image["width"])
-        _check_segments(entry["segments_info"], size, classes, f"{path}: picture {number}")
-        text = json.dumps(entry["segments_info"]).encode()
+        wrong = [f"picture {number}: {problem}" for problem in _segment_problems(segments, size, classes)]
+        problems += wrong
+        for segment in () if wrong else segments:
+            outside.add(overhang_of(segment, size))
+        text = json.dumps(segments).encode()
         pictures[number] = CocoPicture(file_name=image["file_name"], size=size, annotations=text)
+    refuse(path, problems)
     label_of = {category.number: k for k, category in enumerate(categories)}
-    return _table(categories, background=False), label_of, [pictures[number] for number in images if number in pictures]
+    listed = [pictures[number] for number in images if number in pictures]
+    return _table(categories, background=False), label_of, CocoFile(pictures=listed, notes=outside.notes(path.name))
 
 
-def _check_segments(segments: list[Any], size: Size, classes: set[int], where: str) -> None:
+def _segment_problems(segments: list[Any], size: Size, classes: set[int]) -> Iterator[str]:
     seen: set[int] = set()
     for segment in segments:
         number = segment.get("id") if isinstance(segment, dict) else None
         if not isinstance(number, int) or number < 1 or number in seen:
-            raise DataError(f"{where}: has the segment {number}: segments have whole numbers from 1, each its own")
-        seen.add(number)
-        if problem := problem_of(segment, size, classes):
-            raise DataError(f"{where}: segment {number} {problem}")
+            yield f"has the segment {number}: segments have whole numbers from 1, each its own"
+        elif problem := problem_of(segment, size, classes):
+            yield f"segment {number} {problem}"
+        else:
+            seen.add(number)
 
 
 def _with_stuff(path: Path, maps: Path) -> Listing:
     """The objects of a file of objects; where there is none, only maps."""
     if not path.is_file():
         found = sorted(maps.glob("*.png"))
-        return COCO_STUFF, {}, [CocoPicture(file_name=f"{p.stem}.jpg", size=None, annotations=b"null") for p in found]
+        pictures = [CocoPicture(file_name=f"{p.stem}.jpg", size=None, annotations=NO_OBJECTS) for p in found]
+        return COCO_STUFF, {}, CocoFile(pictures=pictures, notes=())
     content = read_json(path, ("images", "annotations", "categories"))
     categories = read_categories(content, path)
     unknown = [category.name for category in categories if category.name not in COCO_STUFF.names]

@@ -1,13 +1,16 @@
 """People's own pictures and masks in a folder."""
 
+import contextlib
 import hashlib
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from smalti.data.annotated import AnnotatedPicture, AnnotatedPictures
 from smalti.data.cache import content_hash, remembered
 from smalti.data.contract import DataError, check_split, first_few
-from smalti.data.folder_boxes import box_files, boxes_by_key, table_of
+from smalti.data.folder_boxes import FolderBoxes, box_files, read_boxes, table_of
 from smalti.data.found_labels import find_labels
 from smalti.data.masks import Palettes, compare_palettes
 from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures
@@ -30,6 +33,10 @@ class Folder(AnnotatedPictures):
     * `instances/` may hold instance ids (0 = none), best as 16-bit PNG.
     * `boxes/` may hold COCO files of objects, whose file names are paths below images/ and whose categories are classes
       of things. A picture that none lists has no boxes that are known. Without masks/ its classes are the table.
+    * Polygons and run lengths in `boxes/` are masks: where a listed picture has no file in masks/, its classes and
+      object numbers are painted from them in the file's order, the later over the earlier. The inside of a box without
+      a polygon is ignored, and what no object covers is the class "background", or ignored if there is none. A file in
+      masks/ or instances/ comes first. `notes` says which of these happened.
     """
 
     name = "folder"
@@ -53,6 +60,12 @@ class Folder(AnnotatedPictures):
             DataError: If folders are missing or empty, or pictures and masks do not pair up.
         """
         self.root = _checked_root(root)
+        self._options: dict[str, Any] = {
+            "validation": validation,
+            "test": test,
+            "seed": seed,
+            "require_masks": require_masks,
+        }
         if not (validation >= 0 and test >= 0 and validation + test < 1):
             raise DataError(f"the shares validation={validation} and test={test} must be 0 or more, below 1 together")
         pictures = _by_stem(self.root / "images")
@@ -64,10 +77,11 @@ class Folder(AnnotatedPictures):
         folders = None if split == "all" or not self._has_split_folders() else split
         stray = [k for k in masks if k not in pictures and (folders is None or k.startswith(f"{folders}/"))]
         bare = [k for k in pictures if k not in masks and (folders is None or k in wanted)] if require_masks else []
-        _check_pairs(self.root, bare, stray)
+        _check_pairs(self.root, [] if files else bare, stray)
         self.labels = _labels(self.root, list(masks.values()), files)
         palettes = _palettes(list(masks.values()))
-        boxes = boxes_by_key(files, pictures.keys(), self.labels)
+        boxes = read_boxes(files, pictures.keys(), self.labels)
+        _check_pairs(self.root, [key for key in bare if not boxes.paints(key)], [])
         has_objects = (self.root / "instances").is_dir() and bool(find_pictures(self.root / "instances"))
         instances = _by_stem(self.root / "instances") if has_objects else {}
         stray = [k for k in instances if k not in pictures and (folders is None or k.startswith(f"{folders}/"))]
@@ -82,17 +96,20 @@ class Folder(AnnotatedPictures):
                 mask=masks.get(key),
                 palettes=palettes,
                 instances=instances.get(key),
-                listed=boxes.get(key),
+                listed=boxes.of_picture.get(key),
             )
             for key in chosen
         ]
         if len({item.name for item in self.items}) < len(self.items):
             raise DataError(f"{self.root}: a/b.png and a__b.png would have the same name in results: rename one")
+        self.notes = _notes(self.labels, self.items, boxes)
 
-    def content_key(self, index: int) -> str | None:
-        """See `Dataset`; what is listed for the picture is part of it."""
-        key, listed = super().content_key(index), self.items[index].listed
-        return key if key is None or listed is None else content_hash([], key.encode(), listed.picture.annotations)
+    def other_splits(self) -> Iterator[tuple[str, AnnotatedPictures]]:
+        """The other of train, val and test that have images."""
+        for name in SPLITS:
+            if self.split not in (name, "all"):
+                with contextlib.suppress(DataError):  # no images in it
+                    yield name, Folder(self.root, name, **self._options)
 
     def _has_split_folders(self) -> bool:
         there = {path.name for path in (self.root / "images").iterdir() if path.is_dir()}
@@ -147,6 +164,35 @@ def _check_pairs(root: Path, bare: list[str], stray: list[str]) -> None:
         problems.append(f"{len(stray)} masks without a picture: {first_few(stray)}")
     if problems:
         raise DataError(f"{root}: {'; '.join(problems)}. A picture images/a/b.jpg belongs to the mask masks/a/b.png")
+
+
+def _notes(labels: LabelSet, items: list[AnnotatedPicture], boxes: FolderBoxes) -> tuple[str, ...]:
+    """What was decided about these pictures for the user."""
+    notes = list(boxes.notes)
+    listed = [(item, item.listed.picture) for item in items if item.listed is not None and item.listed.paints]
+    painted = [picture for item, picture in listed if item.mask is None]
+    if painted:
+        alone = sum(picture.boxed for picture in painted)
+        rest = "background" if "background" in labels.names else 'ignored, as no class is called "background"'
+        notes.append(
+            f"the classes and objects of {len(painted)} images without a file in masks/ are painted from the "
+            f"polygons in boxes/, in the file's order, the later over the earlier; pixels outside are {rest}"
+            + (f"; {alone} objects have a box alone, whose inside is ignored" if alone else "")
+        )  # fmt: skip
+    beside = [item for item, picture in listed if item.mask is not None and picture.masked]
+    if beside:
+        notes.append(
+            f"{len(beside)} images have polygons in boxes/ and a file in masks/: masks/ decides the classes, "
+            "and an object is numbered where the mask has its class"
+        )  # fmt: skip
+    numbered = [item for item, picture in listed if item.instances is not None and picture.masked]
+    if numbered:
+        notes.append(f"{len(numbered)} images have polygons in boxes/ and a file in instances/, which decides "
+                     "the object numbers")  # fmt: skip
+    if any(item.instances is not None for item in items) and not labels.things:
+        notes.append("instances/ is not used, as no class is one of things: mark classes of countable objects "
+                     'with "thing": true in labels.json')  # fmt: skip
+    return tuple(notes)
 
 
 def _share(keys: list[str], split: str, shares: tuple[float, float], seed: int) -> list[str]:

@@ -10,6 +10,7 @@ from smalti.data.annotated import AnnotatedPicture, AnnotatedPictures, check_lis
 from smalti.data.contract import DataError, check_split
 from smalti.data.roots import NativeLayout, find_root
 from smalti.data.sets.sbd import SBD_LAYOUT, sbd_pictures
+from smalti.data.voc_xml import voc_overhang_notes
 from smalti.labels import IGNORED, VOC
 
 LISTS = "ImageSets/Segmentation"
@@ -62,6 +63,7 @@ class Voc(AnnotatedPictures):
             self.items = self._augmented(sbd)
         else:
             self.items = _listed(self.root, split)
+        self.notes = voc_overhang_notes([(item.boxes, item.picture) for item in self.items if item.boxes is not None])
 
     def _augmented(self, sbd: str | None) -> list[AnnotatedPicture]:
         if self.root.name != "VOC2012":

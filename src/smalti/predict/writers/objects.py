@@ -1,9 +1,7 @@
 """Objects: numbered, drawn, and as the benchmarks of COCO, PASCAL VOC and Cityscapes take them."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,6 +13,7 @@ from smalti.draw.objects import draw_objects, object_entries
 from smalti.draw.overlay import save_drawing
 from smalti.files import replacing, write_text
 from smalti.geometry.masks import encode_mask
+from smalti.predict.writers.coco_results import described, result_of, write_results
 from smalti.predict.writers.contract import (
     Entry,
     Picture,
@@ -34,8 +33,8 @@ MOST_OBJECTS = 65535
 class Objects(Writer):
     """`NAME_instances.png` (16 bit, 0 = none), `NAME_objects.jpg` (drawn), and `instances.json` of all pictures.
 
-    The JSON is a list of results as COCO takes them. A picture's `image_id` is its name as a number if it is one, else
-    its name; the categories are the class table's file ids.
+    The JSON is a list of results as COCO's evaluators take it; `images.json` beside it says which image an `image_id`
+    is, and names the categories, which are the class table's file ids. See `image_ids`.
     """
 
     endings, needs = ("_instances.png", "_objects.jpg"), ("masks",)
@@ -55,20 +54,20 @@ class Objects(Writer):
         results = []
         masks, boxes, scores = as_array(found.masks), found.boxes.tolist(), scores_of(found)
         for mask, box, label, score in zip(masks, boxes, classes, scores, strict=True):
-            result = _coco_result(name, answer.labels.ids[label], box, score)
+            result = result_of(answer.labels.ids[label], box, score)
             results.append({**result, "segmentation": encode_mask(mask)})
-        return {"results": results}
+        return {**described(file, name, picture, answer.labels), "results": results}
 
     def finish(self, entries: Sequence[Entry]) -> None:
         """See `Writer`."""
-        write_text(self.out / "instances.json", _joined(entries))
+        write_results(self.out / "instances.json", entries)
 
 
 class Boxes(Writer):
     """`NAME_boxes.jpg` (the surer boxes drawn), and of all pictures `boxes.json` and a `boxes_CLASS.txt` a class.
 
-    The JSON is a list of results as COCO takes them; the text files are lines as PASCAL VOC takes them: picture, score,
-    left, top, right, bottom, the first pixel being 1.
+    The JSON and `images.json` are those of `Objects`; the text files are lines as PASCAL VOC takes them: picture,
+    score, left, top, right, bottom, the first pixel being 1.
     """
 
     endings, needs = ("_boxes.jpg",), ("instances",)
@@ -82,15 +81,15 @@ class Boxes(Writer):
         results: list[Entry] = []
         lines: dict[str, list[str]] = {label: [] for label in labels.names if label in labels.things}
         for box, label, score in zip(found.boxes.tolist(), classes, scores, strict=True):
-            results.append(_coco_result(name, labels.ids[label], box, score))
+            results.append(result_of(labels.ids[label], box, score))
             first, last = (f"{value + 1:.1f}" for value in box[:2]), (f"{value:.1f}" for value in box[2:])
             line = f"{without_blanks(name)} {score:.6f} {' '.join([*first, *last])}\n"
             lines.setdefault(labels.names[label], []).append(line)
-        return {"results": results, "lines": lines}
+        return {**described(file, name, picture, labels), "results": results, "lines": lines}
 
     def finish(self, entries: Sequence[Entry]) -> None:
         """See `Writer`."""
-        write_text(self.out / "boxes.json", _joined(entries))
+        write_results(self.out / "boxes.json", entries)
         for label in dict.fromkeys(label for entry in entries for label in entry["lines"]):
             lines = (line for entry in entries for line in entry["lines"].get(label, []))
             write_text(self.out / f"boxes_{label.replace('/', '_')}.txt", "".join(lines))
@@ -122,22 +121,3 @@ class CityscapesFiles(Writer):
                 Image.fromarray(mask.astype(np.uint8) * 255).save(part, format="PNG", compress_level=1)
             lines.append(f"{folder.name}/{path.name} {answer.labels.ids[label]} {score:.6f}\n")
         write_text(self.out / f"{name}.txt", "".join(lines))
-
-
-def image_id(name: str) -> int | str:
-    """The name as a number if it is one: COCO's file names have zeros in front."""
-    return int(name) if name.isdecimal() else name
-
-
-def _coco_result(name: str, category: int, box: Sequence[float], score: float) -> dict[str, Any]:
-    left, top, right, bottom = (round(value, 3) for value in box)
-    return {
-        "image_id": image_id(name),
-        "category_id": category,
-        "bbox": [left, top, round(right - left, 3), round(bottom - top, 3)],
-        "score": round(score, 6),
-    }
-
-
-def _joined(entries: Sequence[Entry]) -> str:
-    return json.dumps([result for entry in entries for result in entry["results"]]) + "\n"

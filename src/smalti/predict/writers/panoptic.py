@@ -17,6 +17,7 @@ from smalti.files import replacing, write_text
 from smalti.geometry.boxes import object_boxes
 from smalti.geometry.panoptic import STRIDE, panoptic_segments
 from smalti.labels import IGNORED, LabelSet
+from smalti.predict.writers.coco_results import described, image_ids, image_table
 from smalti.predict.writers.contract import Entry, Picture, Writer, as_array, known, masked
 
 
@@ -51,7 +52,7 @@ class Panoptic(Writer):
     """`NAME_panoptic.png`, `NAME_panoptic_overlay.jpg` for people, and `panoptic.json` of all pictures.
 
     The first has a colour a segment, whose number is R + 256 G + 65536 B (0 = none). The categories are the class
-    table's file ids. Pictures are numbered by their names if all are numbers, else in their order.
+    table's file ids; the images are numbered as in `images.json`, see `image_ids`.
     """
 
     endings, needs = ("_panoptic.png", "_panoptic_overlay.jpg"), ("semantic", "masks")
@@ -66,26 +67,18 @@ class Panoptic(Writer):
             part.write_bytes(encoded.tobytes())
         save_drawing(_drawn(picture, found, answer.labels), self.out / f"{name}_panoptic_overlay.jpg")
         return {
-            "image": {"file_name": file.name, "height": picture.shape[0], "width": picture.shape[1]},
+            **described(file, name, picture, answer.labels),
             "file_name": f"{name}_panoptic.png",
-            "name": name,
             "segments_info": _infos(found, answer.labels),
-            "categories": _categories(answer.labels),
         }
 
     def finish(self, entries: Sequence[Entry]) -> None:
         """See `Writer`."""
-        names = [entry["name"] for entry in entries]
-        numbered = all(map(str.isdecimal, names)) and len(set(map(int, names))) == len(names)
-        numbers = [int(name) for name in names] if numbered else range(1, len(names) + 1)
-        content = {
-            "images": [{"id": k, **entry["image"]} for k, entry in zip(numbers, entries, strict=True)],
-            "annotations": [
-                {"image_id": k, "file_name": entry["file_name"], "segments_info": entry["segments_info"]}
-                for k, entry in zip(numbers, entries, strict=True)
-            ],
-            "categories": entries[0]["categories"],
-        }
+        annotations = [
+            {"image_id": k, "file_name": entry["file_name"], "segments_info": entry["segments_info"]}
+            for k, entry in zip(image_ids(entries), entries, strict=True)
+        ]
+        content = {**image_table(entries), "annotations": annotations}
         write_text(self.out / "panoptic.json", json.dumps(content) + "\n")
 
 
@@ -101,13 +94,6 @@ def _infos(found: Segments, labels: LabelSet) -> list[Entry]:
         for number, (top, left, bottom, right), area in zip(
             *(values.tolist() for values in object_boxes(found.map)), strict=True
         )
-    ]
-
-
-def _categories(labels: LabelSet) -> list[Entry]:
-    return [
-        {"id": number, "name": name, "isthing": int(name in labels.things), "color": list(color)}
-        for number, name, color in zip(labels.ids, labels.names, labels.colors, strict=True)
     ]
 
 

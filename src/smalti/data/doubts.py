@@ -1,0 +1,49 @@
+"""Whether the labels of a data set can be meant as they are: asked by `smalti data`, before training and evaluation."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from smalti.data.annotated import AnnotatedPictures
+from smalti.data.contract import DataError, Dataset
+from smalti.data.duplicates import shared_images
+from smalti.data.label_survey import check_classes, check_masks, label_notes, survey_labels
+
+MOST_COMPARED = 10_000
+"""Images up to which equal ones are searched in the splits of a data set: reading files takes time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubts:
+    """What a person should know of the labels, and what is wrong for certain; lines of text."""
+
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def find_doubts(splits: Mapping[str, Dataset]) -> Doubts:
+    """Looks at the labels of some splits of one data set, the first of which is learned from.
+
+    The other splits of a people's own folder are looked at, too: an image or a class may stand only there.
+    """
+    datasets = {**splits, **dict(_other_splits(splits))}
+    surveys = {split: found for split, dataset in datasets.items() if (found := survey_labels(dataset)) is not None}
+    few = sum(map(len, datasets.values())) <= MOST_COMPARED
+    notes = [*shared_images(datasets)] if few else []
+    problems = []
+    if surveys:
+        first = next(iter(splits.values()))
+        notes = [*label_notes(first.labels, surveys), *notes]
+        try:
+            check_masks(list(surveys.values()))
+            if isinstance(first, AnnotatedPictures) and first.is_own_folder:
+                check_classes(first.labels, list(surveys.values()), first.name)
+        except DataError as error:
+            problems.append(str(error))
+    return Doubts(notes=tuple(notes), problems=tuple(problems))
+
+
+def _other_splits(splits: Mapping[str, Dataset]) -> Iterator[tuple[str, Dataset]]:
+    for dataset in splits.values():
+        if isinstance(dataset, AnnotatedPictures) and dataset.is_own_folder and "all" not in splits:
+            yield from ((name, other) for name, other in dataset.other_splits() if name not in splits)
+            return
