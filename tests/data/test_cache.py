@@ -93,7 +93,7 @@ FILLED = AnnotatedPicture(
 COCO_ITEM = CocoItem(
     picture=Path("a.png"), size=(2, 3), annotations=b"[]", label_of={1: 2}, map=Path("m.png"), kind="stuff"
 )
-TABLE = LabelSet(names=("a", "b"), things=frozenset({"b"}), title="letters")
+TABLE = LabelSet(names=("a", "b"), things=frozenset({"b"}), title="letters", without_color=frozenset({"a"}))
 
 
 def variants(value):
