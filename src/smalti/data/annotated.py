@@ -15,7 +15,8 @@ from torchvision.tv_tensors import Image, Mask
 from smalti.containers import Sample
 from smalti.data.cache import content_hash
 from smalti.data.coco_json import CocoObjects
-from smalti.data.contract import DataError, Dataset, first_few
+from smalti.data.contract import DataError, Dataset, Fingerprint, first_few
+from smalti.data.fingerprints import file_fingerprint
 from smalti.data.masks import read_labels, to_labels
 from smalti.data.matlab import read_matlab_map
 from smalti.data.objects import check_objects
@@ -109,6 +110,15 @@ class AnnotatedPictures(Dataset):
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
         return content_hash(self.items[index].files(), json.dumps(self.labels.to_json()).encode())
+
+    def fingerprint(self, index: int) -> Fingerprint:
+        """See `Dataset`."""
+        image, *truth = self.items[index].files()
+        return Fingerprint(image=file_fingerprint([image]), truth=file_fingerprint(truth, self.annotations(index)))
+
+    def annotations(self, index: int) -> bytes:
+        """What files of the whole set say about one image."""
+        return b""
 
     def read(self, index: int) -> Sample:
         """See `Dataset`."""

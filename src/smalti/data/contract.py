@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from smalti.containers import Sample
 from smalti.labels import LabelSet
@@ -12,6 +13,13 @@ NAMED_IN_ERRORS = 5
 
 class DataError(ValueError):
     """The data on the disk is not as it must be; the message names files and says what to do."""
+
+
+class Fingerprint(NamedTuple):
+    """Tells an image and its truth from others by their content, wherever the files lie."""
+
+    image: str
+    truth: str
 
 
 class Dataset(ABC):
@@ -48,6 +56,10 @@ class Dataset(ABC):
     def content_key(self, index: int) -> str | None:
         """Changes whenever what `read` answers may change; None = must not be cached."""
 
+    def fingerprint(self, index: int) -> Fingerprint:
+        """Of sets that are drawn, and have no files, the name stands for the content."""
+        return Fingerprint(image=f"{self.name} {self.edition} {self.sample_name(index)}", truth="")
+
 
 class View(Dataset):
     """Another data set, seen differently: a subclass changes what `read` answers, and says so in its `key`."""
@@ -70,6 +82,10 @@ class View(Dataset):
         """See `Dataset`."""
         key = self.dataset.content_key(index)
         return None if key is None else f"{key}-{self.key}"
+
+    def fingerprint(self, index: int) -> Fingerprint:
+        """See `Dataset`: the files', however they are seen."""
+        return self.dataset.fingerprint(index)
 
 
 def check_split(split: str, known: Sequence[str], where: str) -> str:

@@ -110,7 +110,11 @@ class Coco(AnnotatedPictures):
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
         key = super().content_key(index)
-        return key and content_hash([], key.encode(), self.kind.encode(), self.items[index].annotations)
+        return key and content_hash([], key.encode(), self.kind.encode(), self.annotations(index))
+
+    def annotations(self, index: int) -> bytes:
+        """See `AnnotatedPictures`."""
+        return self.items[index].annotations
 
 
 @dataclass(frozen=True, kw_only=True)
