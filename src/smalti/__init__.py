@@ -49,6 +49,7 @@ def train(
     data: str | Path | None = None,
     out: str | Path,
     resume: bool = False,
+    allow_other_data: bool = False,
     changes: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains a recipe into a run folder, then measures it on the validation split and writes the report.
@@ -57,7 +58,8 @@ def train(
         recipe: A name ("sis_cnn.camvid", "my_recipes.py:tiny") or a `Recipe`.
         data: Where the pictures are: a path, or NAME=PATH for another data set; None = searched in `SMALTI_DATA`.
         out: The run folder; must not exist yet, unless `resume`.
-        resume: Goes on with an interrupted run.
+        resume: Goes on with an interrupted run, on the images that it began with.
+        allow_other_data: Goes on with other images, too; the run folder's `images.json` records it.
         changes: Dotted keys, e.g. {"training.epochs": 10}.
 
     Returns:
@@ -68,7 +70,8 @@ def train(
     """
     from smalti import session
 
-    return session.train(recipe, data=data, out=out, resume=resume, changes=changes)
+    resumed = session.resume_as(resume, allow_other_data)
+    return session.train(recipe, data=data, out=out, resume=resumed, changes=changes)
 
 
 def evaluate(
@@ -84,7 +87,7 @@ def evaluate(
     Args:
         model: Run folder, checkpoint or exported file, or "default".
         data: As for `train`; None = the set it was trained on.
-        split: None = the one it was validated on.
+        split: None = the one it was validated on; or all of a folder of which no image was in its training.
         out: A folder for `metrics.json` and `report.html`; None = nothing is written.
         changes: Dotted keys of its recipe, to let it answer otherwise than trained: {"config.output_stride": 8}.
 

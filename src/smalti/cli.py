@@ -79,6 +79,9 @@ def train(
     data: Data = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change a value of the recipe: KEY=VALUE.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    allow_other_data: Annotated[
+        bool, typer.Option("--allow-other-data", help="With --resume: go on with other images, and record it.")
+    ] = False,
 ) -> None:
     """Train a recipe into a run folder, and measure it.
 
@@ -95,7 +98,8 @@ def train(
     from smalti.training.run import Reporting
 
     reporting = Reporting(write=typer.echo, bar=sys.stdout.isatty())
-    found = session.train(recipe, data=data, out=out, resume=resume, changes=_changes(set_), reporting=reporting)
+    resumed = session.resume_as(resume, allow_other_data)
+    found = session.train(recipe, data=data, out=out, resume=resumed, changes=_changes(set_), reporting=reporting)
     if not found:
         raise typer.Exit(130)
     _show(found)
@@ -107,7 +111,10 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="Run folder, checkpoint, exported file, or `default`.")],
     data: Data = None,
     split: Annotated[
-        str | None, typer.Option(help="train, val, test or all; else the recipe's validation split.")
+        str | None,
+        typer.Option(
+            help="train, val, test or all; else the validation split, or all of a folder that the run has never seen."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.json and report.html.")] = None,
     set_: Set = None,

@@ -171,5 +171,7 @@ def _measured(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     torch_ = Execution(runtime="torch", precision="float32", device="cpu")
     network = evaluate_checkpoint(model, wish.data, wish.split, progress, changes=changes, execution=torch_)
-    exported = evaluate_checkpoint(file, wish.data, wish.split, progress, execution=OWN[wish.to])
+    # The file lies apart from the run: the part of a folder that is measured is named.
+    split = network.protocol["split"]
+    exported = evaluate_checkpoint(file, wish.data, split, progress, execution=OWN[wish.to])
     return network.to_json(), exported.to_json()

@@ -101,10 +101,13 @@ class TrainingRecipe:
     step_factor: float = 0.1
     step_at: tuple[float, ...] = (0.6, 0.85)
     """Shares of the training behind the warm-up at which `schedule="step"` multiplies the rate by `step_factor`."""
-    warmup: int = 0
+    warmup: float = 0.0
+    """Steps in which the learning rate rises to its value: below 1 as a share of all steps, else their number."""
     clip: float | None = None
     ema: float | None = None
     """Decay of the moving average of the weights that is validated and saved; None = the weights themselves."""
+    ema_span: float = 0.2
+    """The share of all steps that the average spans at most; in a shorter training its decay is lowered to that."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     monitor: str | None = None
     """The metric that chooses `best`: the higher the better, but for losses ("validation_loss").
@@ -126,10 +129,18 @@ class TrainingRecipe:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"training.{name} must be 1 or more, got {value}")
-        for name in ("learning_rate", "encoder_learning_rate", "clip"):
+        for name in ("learning_rate", "encoder_learning_rate", "clip", "warmup"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"training.{name} must be a number >= 0, got {value}")
+        if self.ema is not None and not 0 <= self.ema < 1:
+            raise ValueError(
+                f"training.ema must be a decay of 0 or more and below 1 (none = no average), got {self.ema}"
+            )
+        if not 0 < self.ema_span <= 1:
+            raise ValueError(f"training.ema_span must be a share of all steps above 0, up to 1, got {self.ema_span}")
+        if any(not 0 < at < 1 for at in self.step_at):
+            raise ValueError(f"training.step_at must be shares of the training between 0 and 1, got {self.step_at}")
 
 
 @dataclass(frozen=True, kw_only=True)

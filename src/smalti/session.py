@@ -14,6 +14,7 @@ from smalti.models.create import find_recipe
 from smalti.recipe import Recipe
 from smalti.settings import override
 from smalti.training.callbacks import HISTORY, read_history
+from smalti.training.resuming import Resume
 from smalti.training.run import Reporting, run
 
 CURVES = "curves.png"
@@ -39,7 +40,7 @@ def train(
     *,
     data: str | Path | None = None,
     out: str | Path,
-    resume: bool = False,
+    resume: bool | Resume = False,
     changes: dict[str, Any] | None = None,
     reporting: Reporting | None = None,
 ) -> dict[str, Any]:
@@ -50,9 +51,20 @@ def train(
     finished = run(settled, out, resume, told)
     if not finished:
         return {}
-    found = evaluate_checkpoint(out, _data_of(settled), None)
+    found = evaluate_checkpoint(out, _data_of(settled), settled.data.validation)
     write_evaluation(found, out, read_history(out / HISTORY), f"{settled.name}: {out.name}")
     return found.to_json()
+
+
+def resume_as(resume: bool, allow_other_data: bool) -> bool | Resume:
+    """The two flags as one value.
+
+    Raises:
+        ValueError: If other data are allowed for a run that does not go on.
+    """
+    if allow_other_data and not resume:
+        raise ValueError("--allow-other-data belongs to --resume: a new run takes whatever data it is given")
+    return Resume(allow_other_data=True) if allow_other_data else resume
 
 
 def _data_of(recipe: Recipe) -> str | None:

@@ -281,7 +281,7 @@ def test_the_same_image_in_two_splits_is_named(tmp_path):
             save(tmp_path / "masks" / name, np.indices((24, 32))[0].astype(np.uint8) % 2)
     lines = list(shared_images({split: opened(tmp_path, split) for split in ("train", "val", "test")}))
     assert lines == [
-        "1 images are in train and in val: train/t1.png = val/v1.png",
-        "1 images are in train and in test: train/t1.png = test/t1.png",
-        "1 images are in val and in test: val/v1.png = test/t1.png",
+        "1 images are in train and in val: t1 = v1",
+        "1 images are in train and in test: t1 = t1",
+        "1 images are in val and in test: v1 = t1",
     ]

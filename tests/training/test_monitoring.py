@@ -56,7 +56,7 @@ def made(name, root, **changes):
 
 def prepared(recipe):
     lines = []
-    return prepare(recipe, lines.append, resume=False).recipe.training.monitor, lines
+    return prepare(recipe, lines.append).recipe.training.monitor, lines
 
 
 def test_boxes_without_masks_choose_by_boxes(tmp_path):

@@ -70,7 +70,15 @@ def test_the_run_folder(tiny, quiet, tmp_path):
     out = tmp_path / "run"
     assert run(tiny(), out, reporting=dataclasses.replace(reporting, after_epoch=drawn.append))
     names = {p.name for p in out.iterdir() if p.is_file()}
-    assert names == {"recipe.json", "labels.json", HISTORY, "best.safetensors", "last.safetensors", STATE}
+    assert names == {
+        "recipe.json",
+        "labels.json",
+        "images.json",
+        HISTORY,
+        "best.safetensors",
+        "last.safetensors",
+        STATE,
+    }
     rows = list(csv.DictReader((out / HISTORY).read_text().splitlines()))
     assert tuple(rows[0]) == COLUMNS
     assert [r["epoch"] for r in rows] == ["1", "2"]
@@ -330,10 +338,23 @@ def test_pictures_are_learned_at_the_scale_they_are_predicted_at(tiny):
     assert train.content_key(0) != open_splits(tiny())[0].content_key(0)
 
 
-def test_large_pictures_come_with_advice(tiny, quiet, tmp_path, monkeypatch):
-    monkeypatch.setattr("smalti.training.preparation.MANY_PIXELS", 100)
+def test_large_images_are_cropped_and_said(tiny, quiet, tmp_path, monkeypatch):
+    monkeypatch.setattr("smalti.training.crops.MAX_WHOLE_BATCH_PIXELS", 100)
+    monkeypatch.setattr("smalti.training.crops.CROP_SIDE", 64)
     run(tiny(augmentation__crop=None), tmp_path / "run", reporting=quiet[0])
-    assert any("--set input.size=HEIGHT,WIDTH makes pictures smaller" in line for line in quiet[1])
+    assert any("--set input.size=HEIGHT,WIDTH makes images smaller" in line for line in quiet[1])
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text())["augmentation"]["crop"] == [64, 64]
+
+
+@pytest.mark.parametrize(("every", "validated"), [(9, [False, False, True]), (2, [False, True, True])])
+def test_the_last_epoch_is_always_validated(tiny, quiet, tmp_path, every, validated):
+    """A schedule ends with the last epoch; a training shorter than validate_every was never validated."""
+    run(
+        tiny(training__epochs=3, training__steps_per_epoch=1, training__validate_every=every),
+        tmp_path,
+        reporting=quiet[0],
+    )
+    assert [not np.isnan(row["miou"]) for row in read_history(tmp_path / HISTORY)] == validated
 
 
 def test_a_loss_is_the_better_the_lower(tiny, quiet, tmp_path):

@@ -14,8 +14,9 @@ from torchvision.tv_tensors import Image, Mask
 from smalti.containers import Sample, Size
 from smalti.data.cache import content_hash
 from smalti.data.coco_json import CocoObjects
-from smalti.data.contract import DataError, Dataset, first_few
+from smalti.data.contract import DataError, Dataset, Fingerprint, first_few
 from smalti.data.fingerprint import fingerprint
+from smalti.data.fingerprints import file_fingerprint
 from smalti.data.masks import LabelledMask, Palettes, check_smoothing, label_mask, remedy, to_labels, used_palette
 from smalti.data.matlab import read_matlab_map
 from smalti.data.objects import check_objects
@@ -158,6 +159,15 @@ class AnnotatedPictures(Dataset):
         """See `Dataset`."""
         item = self.items[index]
         return content_hash(item.files(), fingerprint(item, self.labels).encode())
+
+    def fingerprint(self, index: int) -> Fingerprint:
+        """See `Dataset`."""
+        image, *truth = self.items[index].files()
+        return Fingerprint(image=file_fingerprint([image]), truth=file_fingerprint(truth, self.annotations(index)))
+
+    def annotations(self, index: int) -> bytes:
+        """What files of the whole set say about one image."""
+        return b""
 
     def read(self, index: int) -> Sample:
         """See `Dataset`."""

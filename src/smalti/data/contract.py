@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from smalti.containers import Sample
 from smalti.data.fingerprint import fingerprint
@@ -19,6 +20,13 @@ TRUTH = frozenset({"semantic", "instance_ids", "instances"})
 
 class DataError(ValueError):
     """The data on the disk is not as it must be; the message names files and says what to do."""
+
+
+class Fingerprint(NamedTuple):
+    """Tells an image and its truth from others by their content, wherever the files lie."""
+
+    image: str
+    truth: str
 
 
 class Dataset(ABC):
@@ -61,6 +69,10 @@ class Dataset(ABC):
     def content_key(self, index: int) -> str | None:
         """Changes whenever what `read` answers may change; None = must not be cached."""
 
+    def fingerprint(self, index: int) -> Fingerprint:
+        """Of sets that are drawn, and have no files, the name stands for the content."""
+        return Fingerprint(image=f"{self.name} {self.edition} {self.sample_name(index)}", truth="")
+
 
 class View(Dataset):
     """Another data set, seen differently: a subclass changes what `read` returns, by attributes that it sets.
@@ -92,6 +104,10 @@ class View(Dataset):
         """The key of a sample that this view makes of the sample with that key, and of `more`."""
         settings = {name: value for name, value in vars(self).items() if name not in DESCRIPTIVE}
         return None if key is None else fingerprint(type(self).__name__, key, settings, more)
+
+    def fingerprint(self, index: int) -> Fingerprint:
+        """See `Dataset`: the files', however they are seen."""
+        return self.dataset.fingerprint(index)
 
 
 def unwrapped(dataset: Dataset) -> Dataset:

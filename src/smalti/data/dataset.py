@@ -15,7 +15,7 @@ from torchvision.tv_tensors import Mask
 
 from smalti.containers import Sample
 from smalti.data.augment import Augmentation
-from smalti.data.contract import DataError, Dataset, View
+from smalti.data.contract import DataError, Dataset, Fingerprint, View
 from smalti.data.fit import fit_sample
 from smalti.data.sets import DATASETS
 from smalti.labels import IGNORED
@@ -156,6 +156,10 @@ class WithMirrorImages(View):
         """See `Dataset`."""
         original, view = divmod(index, 3)
         return self._view_key(self.dataset.content_key(original), view)
+
+    def fingerprint(self, index: int) -> Fingerprint:
+        """See `Dataset`; mirror images are of the same files."""
+        return self.dataset.fingerprint(index // 3)
 
     def read(self, index: int) -> Sample:
         """See `Dataset`."""

@@ -14,7 +14,9 @@ import smalti
 from smalti.checkpoint import Card
 from smalti.data.cache import CachedDataset
 from smalti.data.dataset import CountIgnored, Dataset, open_dataset, parse_data_argument
+from smalti.data.fingerprints import ImageRecord
 from smalti.evaluation.errors import best_and_worst, most_doubtful
+from smalti.evaluation.measured_part import measured_part
 from smalti.evaluation.measures import Measures, true_labels
 from smalti.evaluation.report import Example, ReportContent, write_report
 from smalti.files import write_text
@@ -70,7 +72,8 @@ def evaluate_checkpoint(
     Args:
         path: Run folder (its best weights) or checkpoint file.
         data: Where the pictures are: a path, or NAME=PATH; None = the recipe's set, searched in SMALTI_DATA.
-        split: Name of the split; None = the one the recipe validates on.
+        split: Name of the split; None = the one the recipe validates on, or all of a folder that the run has never
+            seen, see `measured_part`.
         progress: Called with (pictures done, pictures in all).
         changes: Dotted keys of the recipe, for a network that is to answer in another way than it was trained, or for
             options of the data set (data.options.…).
@@ -82,7 +85,9 @@ def evaluate_checkpoint(
     options = {key: value for key, value in (changes or {}).items() if key.startswith(OPTIONS)}
     others = {k: v for k, v in (changes or {}).items() if k not in options}
     predictor, card = load_with_card(path, execution or (Execution() if path.suffix in ENDINGS else TORCH), others)
-    dataset = _open(override(card.recipe, options).data, data, split or card.recipe.data.validation)
+    data_recipe = override(card.recipe, options).data
+    part = measured_part(path, data_recipe, data, split)
+    dataset = _open(data_recipe, data, part.split)
     if dataset.labels.names != card.labels.names:
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
                          f"the data has {', '.join(dataset.labels.names)}: they cannot be compared")  # fmt: skip
@@ -103,6 +108,8 @@ def evaluate_checkpoint(
     return Evaluation(
         metrics=measures.metrics(),
         protocol=_protocol(card, dataset, predictor)
+        | part.to_protocol()
+        | _trained_on(card, path)
         | _changed(changes)
         | ({"pictures_without_mask": bare} if bare else {})
         | ({"data_notes": list(dataset.notes)} if dataset.notes else {}),
@@ -143,9 +150,16 @@ def _protocol(card: Card, dataset: Dataset, predictor: Predictor) -> dict[str, A
         "recipe": recipe.name,
         "weights": f"{recipe.weights or 'random'}, then {card.steps} steps ({card.epoch} epochs)",
         "loss": predictor.model.loss_in_words(),
-        "trained_on": f"{recipe.data.set} {recipe.data.train}",
         "version": smalti.__version__,
     }
+
+
+def _trained_on(card: Card, path: Path) -> dict[str, str]:
+    """The data of the training, and whether a continued run had other images before."""
+    record = ImageRecord.read(path)
+    changes = "" if record is None else record.changes_in_words()
+    data = card.recipe.data
+    return {"trained_on": f"{data.set} {data.train}" + (f"; {changes}" if changes else "")}
 
 
 def _changed(changes: Mapping[str, Any] | None) -> dict[str, str]:

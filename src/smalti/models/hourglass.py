@@ -322,7 +322,7 @@ def kitti_light() -> Recipe:
     """KITTI on two cores, from ImageNet's weights alone."""
     recipe = scenes()
     crops = replace(recipe.augmentation, scale=(0.5, 2.0), crop=(300, 500))
-    training = replace(recipe.training, epochs=20, steps_per_epoch=40, warmup=100, **LIGHT_RATES)
+    training = replace(recipe.training, epochs=20, steps_per_epoch=40, warmup=0.125, **LIGHT_RATES)
     return replace(
         recipe, name="hourglass.kitti_light", data=DataRecipe(set="kitti"), augmentation=crops, training=training
     )
@@ -336,7 +336,8 @@ def scenes() -> Recipe:
         config=_light(),
         augmentation=AugmentationRecipe(scale=(0.75, 1.5), brightness=0.3, contrast=0.3, saturation=0.3),
         training=TrainingRecipe(
-            epochs=6, batch=4, learning_rate=1.5e-3, encoder_learning_rate=7.5e-4, warmup=200, clip=5.0, ema=0.995,
+            epochs=6, batch=4, learning_rate=1.5e-3, encoder_learning_rate=7.5e-4, warmup=0.065, clip=5.0,
+            ema=0.995,
             validate_every=3,
         ),
     )  # fmt: skip
@@ -349,7 +350,9 @@ def scenes_short() -> Recipe:
         recipe,
         name="hourglass.scenes_short",
         data=DataRecipe(set="scenes", options={"train_length": 1200}),
-        training=replace(recipe.training, epochs=1, batch=8, warmup=50, **LIGHT_RATES | {"ema": 0.98}),
+        training=replace(
+            recipe.training, epochs=1, batch=8, warmup=0.333, ema_span=0.34, **LIGHT_RATES | {"ema": 0.98}
+        ),
     )
 
 

@@ -331,7 +331,8 @@ def scenes() -> Recipe:
         weights="imagenet",
         augmentation=AugmentationRecipe(scale=(0.75, 1.5), brightness=0.3, contrast=0.3, saturation=0.3),
         training=TrainingRecipe(
-            epochs=4, batch=4, learning_rate=1e-3, encoder_learning_rate=5e-4, warmup=200, clip=5.0, ema=0.995,
+            epochs=4, batch=4, learning_rate=1e-3, encoder_learning_rate=5e-4, warmup=0.0977, clip=5.0,
+            ema=0.995,
             validate_every=2,
         ),
     )  # fmt: skip
@@ -344,7 +345,7 @@ def scenes_short() -> Recipe:
         recipe,
         name="ivanet.scenes_short",
         data=DataRecipe(set="scenes", options={"train_length": 1200}),
-        training=replace(recipe.training, epochs=1, warmup=50, ema=0.98, validate_every=1),
+        training=replace(recipe.training, epochs=1, warmup=0.167, ema=0.98, validate_every=1),
     )
 
 

@@ -146,7 +146,8 @@ def camvid() -> Recipe:
     """CamVid on two cores; how the model that comes with the package (`smalti.load("default")`) begins."""
     config = dataclasses.replace(_light("tf_efficientnet_lite2"), widths=(128, 128, 96, 64, 32), convolutions=1)
     training = TrainingRecipe(
-        epochs=32, batch=4, learning_rate=1e-3, encoder_learning_rate=3e-4, warmup=150, clip=5.0, ema=0.995,
+        epochs=32, batch=4, learning_rate=1e-3, encoder_learning_rate=3e-4, warmup=0.0515, clip=5.0,
+        ema=0.995,
         validate_every=4,
     )  # fmt: skip
     # Three quarters of a picture at a time: more steps in the same time, and thin things are seen enlarged.
@@ -174,7 +175,7 @@ def camvid_whole() -> Recipe:
             epochs=14,
             learning_rate=3e-4,
             encoder_learning_rate=1e-4,
-            warmup=50,
+            warmup=0.0392,
             clip=0.2,
             validate_every=2,
         ),
@@ -188,7 +189,7 @@ def quick() -> Recipe:
     """
     config = dataclasses.replace(_light("tf_efficientnet_lite0"), widths=(96, 96, 64, 48, 32), convolutions=1)
     training = TrainingRecipe(
-        epochs=5, steps_per_epoch=46, batch=8, learning_rate=2e-3, encoder_learning_rate=6e-4, warmup=20, clip=5.0,
+        epochs=5, steps_per_epoch=46, batch=8, learning_rate=2e-3, encoder_learning_rate=6e-4, warmup=0.087, clip=5.0,
         ema=0.97,
     )  # fmt: skip
     # Close to the pictures it is measured on, and small: what is learned in two minutes matters.

@@ -20,6 +20,7 @@ from smalti.data.derive import Things, sample_objects
 from smalti.data.fit import fit_sample
 from smalti.models.contract import SegmentationModel
 from smalti.recipe import InputPolicy, Recipe
+from smalti.training.schedule import RunLength
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -131,10 +132,8 @@ class DataModule(lightning.LightningDataModule):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps an epoch; a last, smaller batch is left out."""
-        training = self.recipe.training
-        passes = len(self.train) // (training.batch * training.accumulate)
-        return training.steps_per_epoch or max(passes, 1)
+        """Optimiser steps an epoch."""
+        return RunLength.of(self.recipe, len(self.train)).steps_per_epoch
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Augmented batches in the epoch's order."""

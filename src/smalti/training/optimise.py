@@ -8,6 +8,7 @@ from torch import nn
 
 from smalti.models.contract import SegmentationModel
 from smalti.recipe import TrainingRecipe
+from smalti.training.schedule import warmup_steps
 
 
 def parameter_groups(model: SegmentationModel, recipe: TrainingRecipe) -> list[dict[str, object]]:
@@ -48,12 +49,13 @@ def build_optimizer(model: SegmentationModel, recipe: TrainingRecipe) -> torch.o
 
 def learning_rate_factor(recipe: TrainingRecipe, steps: int) -> Callable[[int], float]:
     """The factor on each group's learning rate at optimiser step 0..steps: linear warm-up, then the schedule."""
-    after = max(steps - recipe.warmup, 1)
+    warmup = warmup_steps(recipe, steps)
+    after = max(steps - warmup, 1)
 
     def factor(step: int) -> float:
-        if step < recipe.warmup:
-            return (step + 1) / recipe.warmup
-        done = min((step - recipe.warmup) / after, 1.0)
+        if step < warmup:
+            return (step + 1) / warmup
+        done = min((step - warmup) / after, 1.0)
         match recipe.schedule:
             case "poly":
                 return float((1.0 - done) ** recipe.poly_power)

@@ -10,16 +10,17 @@ from smalti.data.contract import unwrapped
 from smalti.data.dataset import AtInputScale, CountIgnored, DataError, Dataset, WithMirrorImages, open_dataset
 from smalti.data.derive import WithDistances
 from smalti.data.doubts import find_doubts
+from smalti.data.fingerprints import ImageRecord
 from smalti.data.statistics import pixel_counts
 from smalti.geometry.distances import Norm
 from smalti.models.contract import SegmentationModel
 from smalti.models.create import build, model_class
 from smalti.recipe import Recipe
+from smalti.training.crops import fitted_crop
 from smalti.training.monitoring import choose_monitor, with_monitor
+from smalti.training.resuming import ContinuedRun, check_labels, continued_crop, continued_images
+from smalti.training.schedule import RunLength, check_schedule
 from smalti.training.truth import check_truth
-
-MANY_PIXELS = 8 * 1024 * 1024
-"""Of one batch, from which on a run says how to make it smaller."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +32,23 @@ class RunSetup:
     train: Dataset
     validation: Dataset
     write: Callable[[str], None]
+    continued: ContinuedRun | None = None
+    images: ImageRecord | None = None
+    """Those of both splits, once they are known."""
 
 
-def prepare(recipe: Recipe, write: Callable[[str], None], *, resume: bool) -> RunSetup:
-    """Opens the data, builds the network (without first weights if `resume`) and applies `PREPARATION`.
+def prepare(recipe: Recipe, write: Callable[[str], None], continued: ContinuedRun | None = None) -> RunSetup:
+    """Opens the data, builds the network (without first weights if a run is continued) and applies `PREPARATION`.
 
     Raises:
         ValueError: If recipe, network and data do not go together.
     """
     train, validation = open_splits(recipe)
-    recipe = _with_class_weights(recipe, train)
-    model = build(model_class(recipe.model), recipe.config, train.labels, None if resume else recipe.weights)
-    setup = RunSetup(recipe=recipe, model=model, train=train, validation=validation, write=write)
+    recipe = _with_class_weights(recipe, train, continued)
+    model = build(model_class(recipe.model), recipe.config, train.labels, None if continued else recipe.weights)
+    setup = RunSetup(
+        recipe=recipe, model=model, train=train, validation=validation, write=write, continued=continued
+    )  # fmt: skip
     for step in PREPARATION:
         setup = step(setup) or setup
     return setup
@@ -66,11 +72,13 @@ def open_splits(recipe: Recipe) -> tuple[Dataset, Dataset]:
     return (WithMirrorImages(train) if recipe.augmentation.offline_flips else train), validation
 
 
-def _with_class_weights(recipe: Recipe, train: Dataset) -> Recipe:
+def _with_class_weights(recipe: Recipe, train: Dataset, continued: ContinuedRun | None) -> Recipe:
     """Class weights named by their rule become numbers, so that the checkpoint's recipe says what was used."""
     loss = recipe.config.semantic_loss
     if not isinstance(loss.class_weights, str):
         return recipe
+    if continued is not None:
+        return dataclasses.replace(recipe, config=continued.recipe.config)
     config = dataclasses.replace(recipe.config, semantic_loss=loss.resolved(*pixel_counts(train)))
     return dataclasses.replace(recipe, config=config)
 
@@ -84,10 +92,13 @@ def check_channels(setup: RunSetup) -> None:
 
 def resolve_monitor(setup: RunSetup) -> RunSetup:
     """The recipe names the metric that chooses the best weights, see `choose_monitor`; said where it is not mIoU."""
-    monitor, reason = choose_monitor(setup.recipe, setup.model.needs, setup.validation)
+    recipe = setup.recipe
+    if setup.continued is not None and recipe.training.monitor is None and setup.continued.recipe.training.monitor:
+        recipe = with_monitor(recipe, setup.continued.recipe.training.monitor)
+    monitor, reason = choose_monitor(recipe, setup.model.needs, setup.validation)
     if reason is not None:
         setup.write(f"note: the best weights are chosen by {monitor}: {reason} (training.monitor)")
-    return dataclasses.replace(setup, recipe=with_monitor(setup.recipe, monitor))
+    return dataclasses.replace(setup, recipe=with_monitor(recipe, monitor))
 
 
 def add_distances(setup: RunSetup) -> RunSetup:
@@ -122,17 +133,31 @@ def check_learnable(setup: RunSetup) -> None:
     check_truth(setup.model, setup.train, setup.write)
 
 
-def note_large_batches(setup: RunSetup) -> None:
-    """Large photographs in whole batches end in minutes a step, or in no memory: better said before."""
-    recipe = setup.recipe
-    if recipe.augmentation.crop is not None or recipe.input.fit == "stretch":
-        return
-    height, width = setup.train.read(0).size
-    if height * width * recipe.training.batch > MANY_PIXELS:
-        setup.write(
-            f"note: batches of {recipe.training.batch} whole pictures of {height}x{width} need much memory and time; "
-            "--set input.size=HEIGHT,WIDTH makes pictures smaller, --set augmentation.crop=HEIGHT,WIDTH trains on parts"
-        )
+def record_images(setup: RunSetup) -> RunSetup:
+    """Which images the run uses; raises ValueError if a continued run has others than it began with."""
+    images = ImageRecord.of(setup.train, setup.validation)
+    if setup.continued is not None:
+        check_labels(setup.continued, setup.train.labels)
+        images = continued_images(setup.continued, images, setup.write)
+    return dataclasses.replace(setup, images=images)
+
+
+def resolve_crop(setup: RunSetup) -> RunSetup:
+    """Training crops follow the sizes of the images, see `fitted_crop`; said where they are not the recipe's."""
+    crop, note = setup.recipe.augmentation.crop, None
+    if setup.continued is None or crop != setup.continued.recipe.augmentation.crop:
+        crop, note = fitted_crop(setup.recipe, setup.model.stride, setup.train)
+    if setup.continued is not None:
+        crop = continued_crop(setup.continued, crop)
+    if note is not None:
+        setup.write(note)
+    augmentation = dataclasses.replace(setup.recipe.augmentation, crop=crop)
+    return dataclasses.replace(setup, recipe=dataclasses.replace(setup.recipe, augmentation=augmentation))
+
+
+def check_length(setup: RunSetup) -> None:
+    """Raises ValueError if so short a training cannot take the recipe's schedule; says what has no effect in it."""
+    check_schedule(setup.recipe.training, RunLength.of(setup.recipe, len(setup.train)), setup.write)
 
 
 def note_choice_by_test_split(setup: RunSetup) -> None:
@@ -146,10 +171,12 @@ PREPARATION: tuple[Callable[[RunSetup], RunSetup | None], ...] = (
     check_channels,
     write_data_notes,
     look_at_labels,
+    record_images,
     check_learnable,
+    check_length,
+    resolve_crop,
     resolve_monitor,
     add_distances,
-    note_large_batches,
     note_choice_by_test_split,
 )
 """Each looks at the setup and raises ValueError, says a line, or returns a setup that takes its place."""

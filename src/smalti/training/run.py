@@ -1,7 +1,6 @@
 """A training run from a recipe to a run folder; continues one that was interrupted."""
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,16 @@ import lightning
 
 from smalti.checkpoint import BEST, LAST
 from smalti.data.dataset import DataError
+from smalti.data.fingerprints import IMAGES
 from smalti.files import claimed, write_text
-from smalti.labels import LabelSet
 from smalti.models.contract import SegmentationModel
 from smalti.recipe import Recipe
 from smalti.settings import to_json
 from smalti.training.callbacks import STATE, EpochLines, Progress, RunFolder
 from smalti.training.datamodule import DataModule
 from smalti.training.preparation import prepare
-from smalti.training.resuming import LABELS, RECIPE, prepare_folder
+from smalti.training.resuming import LABELS, RECIPE, Resume, prepare_folder
+from smalti.training.schedule import RunLength
 from smalti.training.task import SegmentationTask
 from smalti.training.trainer import build_trainer
 
@@ -33,42 +33,40 @@ class Reporting:
     version: str = ""
 
 
-def run(recipe: Recipe, out: Path, resume: bool = False, reporting: Reporting | None = None) -> bool:
+def run(recipe: Recipe, out: Path, resume: bool | Resume = False, reporting: Reporting | None = None) -> bool:
     """Trains; answers whether the training came to its end (Ctrl-C ends it early and leaves a usable run).
 
     Raises:
-        ValueError: If the run folder exists (and `resume` is not set), belongs to another recipe, or is trained in by
-            another process.
+        ValueError: If the run folder exists (and `resume` is not set), belongs to another recipe or other images, or is
+            trained in by another process; if recipe, network and data do not go together.
         OSError: If a checkpoint could not be written; the one before survives.
     """
     reporting = reporting or Reporting()
-    resume = prepare_folder(recipe, out, resume)
+    continued = prepare_folder(recipe, out, resume)
     lightning.seed_everything(recipe.training.seed, workers=True, verbose=False)
-    setup = prepare(recipe, reporting.write, resume=resume)
-    if resume and LabelSet.read(out / LABELS) != setup.train.labels:
-        raise ValueError(f"{out} was trained with other classes than the data has now (see its {LABELS}): train into "
-                         "another folder")  # fmt: skip
+    setup = prepare(recipe, reporting.write, continued)
     with claimed(out):
         write_text(out / RECIPE, json.dumps(to_json(setup.recipe), indent=1) + "\n")
         write_text(out / LABELS, setup.train.labels.to_text())
+        if setup.images is not None:
+            write_text(out / IMAGES, setup.images.to_text())
         data = DataModule(setup.recipe, setup.model, setup.train, setup.validation)
-        return _fit(setup.model, data, out, reporting, resume=resume)
+        return _fit(setup.model, data, out, reporting, resume=continued is not None)
 
 
 def _fit(model: SegmentationModel, data: DataModule, out: Path, reporting: Reporting, *, resume: bool) -> bool:
     recipe = data.recipe
     training = recipe.training
-    steps = training.epochs * data.steps_per_epoch
-    steps = min(training.steps or steps, steps)
-    epochs = math.ceil(steps / data.steps_per_epoch)
-    task = SegmentationTask(model, recipe, steps)
+    length = RunLength.of(recipe, len(data.train))
+    task = SegmentationTask(model, recipe, length.steps)
     folder = RunFolder(out, recipe, reporting.after_epoch, reporting.version)
-    bar = Progress(steps, training.batch * training.accumulate) if reporting.bar else None
-    lines = EpochLines(folder, epochs, reporting.write if bar is None else bar.say)
-    trainer = build_trainer(recipe, epochs, [*([] if bar is None else [bar]), folder, lines], out)
+    bar = Progress(length.steps, training.batch * training.accumulate) if reporting.bar else None
+    lines = EpochLines(folder, length.epochs, reporting.write if bar is None else bar.say)
+    trainer = build_trainer(recipe, length.epochs, [*([] if bar is None else [bar]), folder, lines], out)
     reporting.write(
         f"{recipe.name}: {len(data.train)} training pictures, {len(data.validation)} for validation, "
-        f"{steps} steps of {training.batch * training.accumulate}, {trainer.precision} on {trainer.accelerator.name()}"
+        f"{length.steps} steps of {training.batch * training.accumulate}, "
+        f"{trainer.precision} on {trainer.accelerator.name()}"
     )
     try:
         trainer.fit(task, datamodule=data, ckpt_path=str(out / STATE) if resume else None, weights_only=True)

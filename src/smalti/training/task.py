@@ -22,6 +22,7 @@ from smalti.recipe import Recipe
 from smalti.training.attention import AttentionWatch
 from smalti.training.datamodule import ValidationBatch
 from smalti.training.optimise import build_optimizer, learning_rate_factor
+from smalti.training.schedule import ema_decay
 
 SHOWN = {"semantic.miou": "mIoU", "boxes.map50": "box mAP"}
 """Metrics that the progress bar shows, as far as they are measured."""
@@ -38,7 +39,7 @@ class SegmentationTask(lightning.LightningModule):
         self.model = model.to(memory_format=torch.channels_last)
         self.recipe = recipe
         self.steps = steps
-        ema = recipe.training.ema
+        ema = ema_decay(recipe.training, steps)
         self.average = None if ema is None else AveragedModel(
             self.model, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True  # type: ignore[no-untyped-call]
         )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning
 from lightning.pytorch import loggers
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 
 from smalti.hardware import best_device, uses_bfloat16
@@ -17,6 +18,7 @@ from smalti.training.callbacks import Progress
 def build_trainer(recipe: Recipe, epochs: int, callbacks: list[Any], out: Path) -> lightning.Trainer:
     """A trainer for one device; it draws a bar only if `Progress` is among the callbacks."""
     training = recipe.training
+    every = min(training.validate_every or epochs, epochs)
     _quieten_lightning()
     return lightning.Trainer(
         accelerator="auto",
@@ -25,10 +27,10 @@ def build_trainer(recipe: Recipe, epochs: int, callbacks: list[Any], out: Path) 
         precision="bf16-mixed" if uses_bfloat16(training.precision, best_device()) else "32-true",
         accumulate_grad_batches=training.accumulate,
         gradient_clip_val=training.clip,
-        check_val_every_n_epoch=training.validate_every or epochs,
+        check_val_every_n_epoch=every,
         num_sanity_val_steps=0,
         logger=_loggers(recipe, out),
-        callbacks=callbacks,
+        callbacks=[*callbacks, _ValidateLastEpoch()],
         enable_checkpointing=False,
         enable_progress_bar=any(isinstance(c, Progress) for c in callbacks),
         enable_model_summary=False,
@@ -36,6 +38,15 @@ def build_trainer(recipe: Recipe, epochs: int, callbacks: list[Any], out: Path) 
         log_every_n_steps=1,
         default_root_dir=out,
     )
+
+
+class _ValidateLastEpoch(Callback):
+    """The weights at the end of the schedule are validated, however often those before were."""
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        """Lightning asks after each epoch whether its number can be divided by this."""
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
 
 
 def _quieten_lightning() -> None:

@@ -113,6 +113,10 @@ class Coco(AnnotatedPictures):
             raise DataError(f"{listing}: two pictures have the same file name (without folder and suffix)")
         check_listed([path for item in self.items for path in item.files()], listing, HOW)
 
+    def annotations(self, index: int) -> bytes:
+        """See `AnnotatedPictures`."""
+        return self.items[index].annotations
+
 
 @dataclass(frozen=True, kw_only=True)
 class CocoItem:

@@ -74,7 +74,7 @@ class Folder(AnnotatedPictures):
         masks = _by_stem(self.root / "masks") if require_masks or (self.root / "masks").is_dir() else {}
         chosen, self.split = self._choose(sorted(pictures), split, (validation, test), seed), split
         wanted = set(chosen)
-        folders = None if split == "all" or not self._has_split_folders() else split
+        folders = None if split == "all" or not self.has_split_folders() else split
         stray = [k for k in masks if k not in pictures and (folders is None or k.startswith(f"{folders}/"))]
         bare = [k for k in pictures if k not in masks and (folders is None or k in wanted)] if require_masks else []
         _check_pairs(self.root, [] if files else bare, stray)
@@ -111,7 +111,17 @@ class Folder(AnnotatedPictures):
                 with contextlib.suppress(DataError):  # no images in it
                     yield name, Folder(self.root, name, **self._options)
 
-    def _has_split_folders(self) -> bool:
+    def annotations(self, index: int) -> bytes:
+        """See `AnnotatedPictures`."""
+        listed = self.items[index].listed
+        return b"" if listed is None else listed.picture.annotations
+
+    def has_split_folders(self) -> bool:
+        """Whether the splits are folders below images/.
+
+        Raises:
+            DataError: If a folder there is called almost like a split.
+        """
         there = {path.name for path in (self.root / "images").iterdir() if path.is_dir()}
         alike = sorted(name for name in there - set(SPLITS) if name.lower() in LIKE_SPLITS)
         if alike:
@@ -123,7 +133,7 @@ class Folder(AnnotatedPictures):
         check_split(split, (*SPLITS, "all"), str(self.root))
         if split == "all":
             chosen = keys
-        elif self._has_split_folders():
+        elif self.has_split_folders():
             chosen = [key for key in keys if key.startswith(f"{split}/")]
         else:
             chosen = _share(keys, split, shares, seed)
