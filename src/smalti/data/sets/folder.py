@@ -3,7 +3,8 @@
 import contextlib
 import hashlib
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,34 +69,26 @@ class Folder(AnnotatedPictures):
         }
         if not (validation >= 0 and test >= 0 and validation + test < 1):
             raise DataError(f"the shares validation={validation} and test={test} must be 0 or more, below 1 together")
-        pictures = _by_stem(self.root / "images")
-        files = box_files(self.root / "boxes")
-        require_masks = require_masks and (not files or (self.root / "masks").is_dir())
-        masks = _by_stem(self.root / "masks") if require_masks or (self.root / "masks").is_dir() else {}
-        chosen, self.split = self._choose(sorted(pictures), split, (validation, test), seed), split
-        wanted = set(chosen)
-        folders = None if split == "all" or not self.has_split_folders() else split
-        stray = [k for k in masks if k not in pictures and (folders is None or k.startswith(f"{folders}/"))]
-        bare = [k for k in pictures if k not in masks and (folders is None or k in wanted)] if require_masks else []
-        _check_pairs(self.root, [] if files else bare, stray)
-        self.labels = _labels(self.root, list(masks.values()), files)
-        palettes = _palettes(list(masks.values()))
-        boxes = read_boxes(files, pictures.keys(), self.labels)
+        files = _Files.of(self.root, require_masks)
+        chosen, self.split = self._choose(sorted(files.images), split, (validation, test), seed), split
+        folder = "" if split == "all" or not self.has_split_folders() else f"{split}/"
+        bare = [key for key in files.images if key not in files.masks and key.startswith(folder)]
+        bare = bare if files.masks_required else []
+        _check_pairs(self.root, [] if files.boxes else bare, files.without_image(files.masks, folder))
+        self.labels = _labels(self.root, list(files.masks.values()), files.boxes)
+        boxes = read_boxes(files.boxes, files.images.keys(), self.labels)
         _check_pairs(self.root, [key for key in bare if not boxes.paints(key)], [])
-        has_objects = (self.root / "instances").is_dir() and bool(find_pictures(self.root / "instances"))
-        instances = _by_stem(self.root / "instances") if has_objects else {}
-        stray = [k for k in instances if k not in pictures and (folders is None or k.startswith(f"{folders}/"))]
-        if stray:
+        if stray := files.without_image(files.instances, folder):
             raise DataError(f"{self.root}: {len(stray)} files in instances/ without a picture: {first_few(stray)}. The "
                             "picture images/a/b.jpg has its objects in instances/a/b.png")  # fmt: skip
-        prefix = "" if folders is None else f"{folders}/"
+        palettes = _palettes(list(files.masks.values()))
         self.items: list[AnnotatedPicture] = [
             AnnotatedPicture(
-                name=key.removeprefix(prefix).replace("/", "__"),
-                picture=pictures[key],
-                mask=masks.get(key),
+                name=key.removeprefix(folder).replace("/", "__"),
+                picture=files.images[key],
+                mask=files.masks.get(key),
                 palettes=palettes,
-                instances=instances.get(key),
+                instances=files.instances.get(key),
                 listed=boxes.of_picture.get(key),
             )
             for key in chosen
@@ -140,6 +133,35 @@ class Folder(AnnotatedPictures):
         if not chosen:
             raise DataError(f'{self.root}: no pictures in the split "{split}" (of {len(keys)} pictures in all)')
         return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """Files by their path below their folder without suffix; of `boxes/` all."""
+
+    images: Mapping[str, Path]
+    masks: Mapping[str, Path]
+    instances: Mapping[str, Path]
+    boxes: list[Path]
+    masks_required: bool
+
+    @classmethod
+    def of(cls, root: Path, require_masks: bool) -> "_Files":
+        """What is in a folder; masks are required unless it has boxes/ and no masks/."""
+        boxes, has_masks = box_files(root / "boxes"), (root / "masks").is_dir()
+        require_masks = require_masks and (not boxes or has_masks)
+        has_objects = (root / "instances").is_dir() and bool(find_pictures(root / "instances"))
+        return cls(
+            images=_by_stem(root / "images"),
+            masks=_by_stem(root / "masks") if require_masks or has_masks else {},
+            instances=_by_stem(root / "instances") if has_objects else {},
+            boxes=boxes,
+            masks_required=require_masks,
+        )
+
+    def without_image(self, files: Mapping[str, Path], folder: str) -> list[str]:
+        """Those below a split's folder to which no image belongs."""
+        return [key for key in files if key not in self.images and key.startswith(folder)]
 
 
 def _checked_root(root: Path | None) -> Path:
