@@ -33,6 +33,7 @@ DOUBTFUL = 8
 """Pictures to look at first that it names."""
 
 OPTIONS = "data.options."
+MAX_OBJECTS = "evaluation.max_objects"
 
 TORCH = Execution(runtime="torch")
 """Numbers are torch's, unless another runtime is asked for."""
@@ -72,21 +73,23 @@ def evaluate_checkpoint(
         data: Where the pictures are: a path, or NAME=PATH; None = the recipe's set, searched in SMALTI_DATA.
         split: Name of the split; None = the one the recipe validates on.
         progress: Called with (pictures done, pictures in all).
-        changes: Dotted keys of the recipe, for a network that is to answer in another way than it was trained, or for
-            options of the data set (data.options.…).
+        changes: Dotted keys of the recipe, for a network that is to answer in another way than it was trained, for
+            options of the data set (data.options.…), or how it is measured (evaluation.max_objects).
         execution: What computes the answers; None = torch, and for exported files a runtime that takes them.
 
     Raises:
         ValueError: If the checkpoint and the data have different classes, or a file cannot be read.
     """
-    options = {key: value for key, value in (changes or {}).items() if key.startswith(OPTIONS)}
-    others = {k: v for k, v in (changes or {}).items() if k not in options}
+    changes = dict(changes or {})
+    max_objects = _max_objects(changes.pop(MAX_OBJECTS, None))
+    options = {key: value for key, value in changes.items() if key.startswith(OPTIONS)}
+    others = {k: v for k, v in changes.items() if k not in options}
     predictor, card = load_with_card(path, execution or (Execution() if path.suffix in ENDINGS else TORCH), others)
     dataset = _open(override(card.recipe, options).data, data, split or card.recipe.data.validation)
     if dataset.labels.names != card.labels.names:
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
                          f"the data has {', '.join(dataset.labels.names)}: they cannot be compared")  # fmt: skip
-    measures = Measures(card.labels, getattr(card.recipe.config, "distance_norm", "instance"))
+    measures = Measures(card.labels, getattr(card.recipe.config, "distance_norm", "instance"), max_objects)
     bare = 0
     for index in range(len(dataset)):
         sample = dataset.read(index)
@@ -105,7 +108,7 @@ def evaluate_checkpoint(
         protocol=_protocol(card, dataset, predictor)
         | _changed(changes)
         | ({"pictures_without_mask": bare} if bare else {})
-        | ({"data_notes": list(dataset.notes)} if dataset.notes else {}),
+        | _objects_counted(measures, predictor, dataset),
         measures=measures,
         predictor=predictor,
         dataset=dataset,
@@ -146,6 +149,25 @@ def _protocol(card: Card, dataset: Dataset, predictor: Predictor) -> dict[str, A
         "trained_on": f"{recipe.data.set} {recipe.data.train}",
         "version": smalti.__version__,
     }
+
+
+def _max_objects(value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1:
+        raise ValueError(f"the objects of an image that count (--max-objects) are 1 or more, got {value}")
+    return number
+
+
+def _objects_counted(measures: Measures, predictor: Predictor, dataset: Dataset) -> dict[str, Any]:
+    """The limit of objects in AP, and what was decided or limited, a line each; empty if nothing was."""
+    counts = measures.objects.counted()
+    notes = [*dataset.notes, *([] if counts is None else counts.notes(predictor.model.object_limits))]
+    return ({} if counts is None else {"max_objects": counts.protocol()}) | ({"notes": notes} if notes else {})
 
 
 def _changed(changes: Mapping[str, Any] | None) -> dict[str, str]:

@@ -35,7 +35,7 @@ def metric_lines(found: dict[str, Any]) -> list[str]:
     """The headline numbers, one a line, and then the classes; what could not be measured is named."""
     protocol = found["protocol"]
     lines = [f"{protocol['data']} {protocol['split']}: {protocol['pictures']} pictures, {protocol['measured_at']}"]
-    lines += [f"  note: {note}" for note in protocol.get("data_notes", ())]
+    lines += [f"  note: {note}" for note in protocol.get("notes", ())]
     lines += [
         f"  {key:32} {value:.4f}"
         for key, value in found.items()
