@@ -98,7 +98,9 @@ def test_evaluated_otherwise_than_trained(trained):
     found = smalti.evaluate(trained[0], split="test", changes={"input.size": "32,48"})
     assert found["protocol"]["input_size"] == "pad 32x48"
     assert found["protocol"]["changed_since_training"] == "input.size=32,48"
-    assert "changed_since_training" not in smalti.evaluate(trained[0], split="test")["protocol"]
+    assert "changed_since_training" not in smalti.evaluate(trained[0], split="test", max_objects=7)["protocol"]
+    with pytest.raises(ValueError, match="1 or more, got -1"):
+        smalti.evaluate(trained[0], split="test", max_objects=-1)
     result = smalti_command("evaluate", trained[0], "--split", "test", "--set", "input.size=32,48")
     assert result.exit_code == 0, result.output
     for key in ("weights", "data.root", "config.semantic_loss.boundary.size"):

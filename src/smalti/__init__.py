@@ -81,6 +81,7 @@ def evaluate(
     split: str | None = None,
     out: str | Path | None = None,
     changes: dict[str, Any] | None = None,
+    max_objects: int | None = None,
 ) -> dict[str, Any]:
     """Measures a network on a split of a data set.
 
@@ -90,6 +91,8 @@ def evaluate(
         split: None = the one it was validated on; or all of a folder of which no image was in its training.
         out: A folder for `metrics.json` and `report.html`; None = nothing is written.
         changes: Dotted keys of its recipe, to let it answer otherwise than trained: {"config.output_stride": 8}.
+        max_objects: Objects of an image and class that count in COCO's AP, those with the highest scores; None = 100,
+            or more if an image has more true objects.
 
     Returns:
         Metrics by name, and the `protocol` under which they were measured.
@@ -99,6 +102,8 @@ def evaluate(
     """
     from smalti import session
 
+    if max_objects is not None:
+        changes = {**(changes or {}), "evaluation.max_objects": max_objects}
     return session.evaluate(model, data=data, split=split, out=out, changes=changes)
 
 

@@ -117,6 +117,10 @@ def evaluate(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.json and report.html.")] = None,
+    max_objects: Annotated[
+        int | None,
+        typer.Option(help="Objects of an image and class that count in AP; else 100, or as many as are there.", min=1),
+    ] = None,
     set_: Set = None,
 ) -> None:
     """Measure a trained network on a split of a data set.
@@ -130,8 +134,9 @@ def evaluate(
     """
     from smalti import session
 
+    changes = _changes(set_) | ({} if max_objects is None else {"evaluation.max_objects": max_objects})
     with _progress("pictures") as progress:
-        found = session.evaluate(model, data=data, split=split, out=out, changes=_changes(set_), progress=progress)
+        found = session.evaluate(model, data=data, split=split, out=out, changes=changes, progress=progress)
     _show(found)
     if out is not None:
         typer.echo(f"report: {out / 'report.html'}")

@@ -13,6 +13,7 @@ from smalti.evaluation.objects import ObjectMeasures
 from smalti.geometry.distances import instance_distances
 from smalti.geometry.edges import label_edges
 from smalti.labels import LabelSet
+from smalti.models.contract import ObjectLimits
 
 LABELS = LabelSet(names=("road", "car"), things=frozenset({"car"}))
 
@@ -47,6 +48,36 @@ def test_perfect_answers():
     for key in ("edges.ods_f", "instances.ap", "instances.ap50", "instances.cityscapes_ap", "panoptic.pq_things"):
         assert found[key] == pytest.approx(1, abs=1e-6), key
     assert found["distances.mae"] == 0
+
+
+def many(count, size=(60, 250)):
+    """A row of cars after another, without a pixel between two objects' numbers that is not road."""
+    ids = np.zeros(size, np.int32)
+    for k in range(count):
+        top, left = 4 * (k // 60), 4 * (k % 60)
+        ids[top : top + 3, left : left + 3] = k + 1
+    return ids, (ids > 0).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("count", "max_objects", "limit"), [(130, None, 130), (3, None, 100), (130, 50, 50)])
+def test_the_protocol_names_how_many_objects_count(count, max_objects, limit):
+    ids, classes = many(count)
+    measures = ObjectMeasures(LABELS, "instance", max_objects)
+    assert measures.counted() is None
+    answer = Predictions(
+        labels=LABELS, semantic=torch.from_numpy(classes),
+        instances=Instances.from_ids(ids, [1] * count, np.linspace(0.5, 1, count).tolist()),
+    )  # fmt: skip
+    truth = replace(sample(ids, classes), image=Image(torch.zeros(3, *ids.shape, dtype=torch.uint8)))
+    measures.update(answer, truth)
+    counts = measures.counted()
+    assert counts.limit == limit
+    assert f"at most {limit} objects an image" in counts.protocol()
+    assert f"up to {count} true objects" in counts.protocol()
+    assert measures.metrics()["instances.ap"] == pytest.approx(min(1, limit / count), abs=0.01)
+    assert any("--max-objects raises the limit" in note for note in counts.notes(None)) == (limit < count)
+    for network, is_said in ((ObjectLimits(129, 500, "x"), count > 129), (ObjectLimits(500, 50, "x"), count > 50)):
+        assert any("1 images have more: raise x" in note for note in counts.notes(network)) == is_said
 
 
 def test_boxes_that_are_annotated_count_and_not_those_of_the_pixels():

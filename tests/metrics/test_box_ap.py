@@ -150,6 +150,54 @@ def test_cocos_numbers_are_those_of_pycocotools_digit_for_digit(seed):
     assert expected[0] > 0.05
 
 
+def crowded(count, seed=0):
+    """Images with more boxes of a class than COCO counts: sorted by score, right ones and wrong ones."""
+    rng = np.random.default_rng(seed)
+    for _ in range(2):
+        low = np.stack(np.meshgrid(np.arange(20), np.arange(-(-count // 20))), -1).reshape(-1, 2)[:count] * 14.0
+        true = np.concatenate([low, low + rng.integers(6, 12, (count, 2))], 1)
+        boxes = np.concatenate([true + rng.integers(-1, 2, true.shape), random_boxes(rng, 30)])
+        yield boxes, rng.permutation(len(boxes)) / len(boxes), true
+
+
+@pytest.mark.parametrize("max_objects", [None, 60, 1000])
+def test_the_limit_of_objects_is_pycocotools_maxdets(max_objects):
+    """The default suits the data: the most objects of an image; `ar1`, `ar10` and `ar100` keep COCO's meaning."""
+    ap, images, truth, answers = BoxAP(LABELS, max_objects), [], [], []
+    for number, (boxes, scores, true) in enumerate(crowded(120), start=1):
+        kinds, labels = np.ones(len(boxes), int), np.ones(len(true), int)
+        ap.update(instances(boxes, kinds, scores=scores), instances(true, labels))
+        images.append({"id": number, "width": 999, "height": 999})
+        for box in true:
+            area = float((box[2:] - box[:2]).prod())
+            truth.append({**coco_entry(box, 1, number), "id": len(truth) + 1, "iscrowd": 0, "area": area})
+        answers += [{**coco_entry(box, 1, number), "score": score} for box, score in zip(boxes, scores, strict=True)]
+    known = COCO()
+    known.dataset = {"info": {}, "images": images, "annotations": truth, "categories": [{"id": 1}]}
+    known.createIndex()
+    oracle = COCOeval(known, known.loadRes(answers), "bbox")
+    limit = max_objects or 120
+    oracle.params.maxDets = sorted({1, 10, 100, limit})
+    oracle.evaluate()
+    oracle.accumulate()
+    found, place = ap.metrics(), oracle.params.maxDets.index(limit)
+
+    def mean(values):
+        return pytest.approx(values[values > -1].mean(), abs=1e-12)
+
+    precision, recall = oracle.eval["precision"][..., place], oracle.eval["recall"]
+    assert found["boxes.ap"] == mean(precision[:, :, :, 0])
+    assert found["boxes.ap50"] == mean(precision[0, :, :, 0])
+    assert found["boxes.ap75"] == mean(precision[5, :, :, 0])
+    assert found["boxes.ap_small"] == mean(precision[:, :, :, 1])
+    assert found["boxes.ar_small"] == mean(recall[:, :, 1, place])
+    for count in (1, 10, 100):
+        assert found[f"boxes.ar{count}"] == mean(recall[:, :, 0, oracle.params.maxDets.index(count)])
+    of_coco = oracle.eval["precision"][:, :, :, 0, oracle.params.maxDets.index(100)].mean()
+    assert (found["boxes.ap"] > of_coco + 0.01) == (limit > 100)
+    assert found["boxes.ap_large"] is None
+
+
 def coco_entry(box, label, picture):
     left, top, right, bottom = (float(v) for v in box)
     return {"image_id": picture, "category_id": int(label), "bbox": [left, top, right - left, bottom - top]}

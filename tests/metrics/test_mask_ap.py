@@ -52,6 +52,16 @@ def test_without_truth_or_answers():
     assert ap.metrics()["instances.ap"] == 0
 
 
+@pytest.mark.parametrize(("max_objects", "expected"), [(None, 1), (100, 100 / 240), (240, 1), (500, 1)])
+def test_all_of_many_objects_count(max_objects, expected):
+    """240 objects of a class, all found perfectly: COCO's limit of 100 would say 0.42."""
+    places = [(12 * (k // 20), 12 * (k % 20)) for k in range(240)]
+    masks = boxes(*((top, left, top + 9, left + 9) for top, left in places), size=(150, 250))
+    ap, classes = MaskAP(LABELS, max_objects), np.ones(240, int)
+    ap.update(masks, classes, np.linspace(0.5, 1, 240), true_masks=masks, true_classes=classes)
+    assert ap.metrics()["instances.ap"] == pytest.approx(expected, abs=0.01)
+
+
 def test_against_torchmetrics():
     rng = np.random.default_rng(0)
     # Its own thresholds are float32, so that an IoU or a recall of exactly 0.6 is below 0.6.

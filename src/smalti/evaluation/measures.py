@@ -25,12 +25,13 @@ class Measures:
     attention's map, `difficulty_of_coarse` ranks the errors of the coarse answer, for which that map was trained.
     """
 
-    def __init__(self, labels: LabelSet, distance_norm: Norm = "instance") -> None:
+    def __init__(self, labels: LabelSet, distance_norm: Norm = "instance", max_objects: int | None = None) -> None:
+        """`max_objects` of an image and class that count in COCO's AP; None = as many as the truth needs."""
         self.labels = labels
         self.matrix = ConfusionMatrix(len(labels))
         self.bands = BoundaryBands(len(labels))
         self.borders = BoundaryMatches(labels)
-        self.objects = ObjectMeasures(labels, distance_norm)
+        self.objects = ObjectMeasures(labels, distance_norm, max_objects)
         self.names: list[str] = []
         self.scores: list[PictureScore] = []
         self.confidence = ErrorRanking()

@@ -1,5 +1,6 @@
 """What is measured of objects, edges and distances, where the network answers them and the data has their truth."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,9 @@ from smalti.metrics.boxes import BoxAP
 from smalti.metrics.cityscapes_ap import CityscapesAP
 from smalti.metrics.distances import DistanceError
 from smalti.metrics.edges import EdgeF
-from smalti.metrics.instances import MaskAP
+from smalti.metrics.instances import COCO_LIMIT, MaskAP, object_limit
 from smalti.metrics.panoptic import PanopticQuality
+from smalti.models.contract import ObjectLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +35,50 @@ class ObjectMap:
     classes: Sequence[int]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ObjectCounts:
+    """True objects without crowds, of each image and of each image and class, and the objects that count in AP."""
+
+    limit: int
+    of_images: Counter[int]
+    of_classes: Counter[tuple[int, int]]
+
+    def protocol(self) -> str:
+        """The limit in words."""
+        most = max(self.of_images.values(), default=0)
+        return (f"AP: at most {self.limit} objects an image and class, those with the highest scores (COCO: "
+                f"{COCO_LIMIT}); an image has up to {most} true objects")  # fmt: skip
+
+    def notes(self, network: ObjectLimits | None) -> list[str]:
+        """Which limits keep true objects from being found."""
+        lines = []
+        if beyond := {image for (image, _), count in self.of_classes.items() if count > self.limit}:
+            lines.append(
+                f"AP counts at most {self.limit} objects an image and class, and {len(beyond)} images have more of a "
+                "class: --max-objects raises the limit"
+            )
+        if network is not None:
+            crowded = {image for image, count in self.of_images.items() if count > network.total}
+            crowded |= {image for (image, _), count in self.of_classes.items() if count > network.each_class}
+            if crowded:
+                lines.append(
+                    f"the network returns at most {network.total} objects an image, {network.each_class} of a class, "
+                    f"and {len(crowded)} images have more: raise {network.settings} with --set"
+                )
+        return lines
+
+
 class ObjectMeasures:
     """Edges, distances and objects of a split; what was never answered, or has no truth, is left out."""
 
-    def __init__(self, labels: LabelSet, norm: Norm) -> None:
-        """`norm` of the distances, as the network learned them."""
+    def __init__(self, labels: LabelSet, norm: Norm, max_objects: int | None = None) -> None:
+        """`norm` of the distances, as the network learned them; `max_objects` that count, see `object_limit`."""
         self.labels, self.norm = labels, norm
         self.is_thing = labels.is_thing()
         self.edges, self.distances = EdgeF(), DistanceError()
-        self.mask_ap, self.cityscapes = MaskAP(labels), CityscapesAP(labels)
+        self.mask_ap, self.cityscapes = MaskAP(labels, max_objects), CityscapesAP(labels)
         self.panoptic = PanopticQuality(labels)
-        self.boxes = BoxAP(labels)
+        self.boxes = BoxAP(labels, max_objects)
         self.seen: set[str] = set()
 
     def update(self, answer: Predictions, truth: Sample) -> None:
@@ -119,6 +154,18 @@ class ObjectMeasures:
         if "boxes" in self.seen:
             found |= self.boxes.metrics()
         return found
+
+    def counted(self) -> ObjectCounts | None:
+        """How many objects the truth has, and how many count in COCO's AP; None if no objects were measured."""
+        ap = next((ap for kind, ap in (("boxes", self.boxes), ("instances", self.mask_ap)) if kind in self.seen), None)
+        if ap is None:
+            return None
+        told_apart = [entry for entry in ap.truth if not entry["iscrowd"]]
+        return ObjectCounts(
+            limit=object_limit(ap.truth, ap.max_objects),
+            of_images=Counter(entry["image_id"] for entry in told_apart),
+            of_classes=Counter((entry["image_id"], entry["category_id"]) for entry in told_apart),
+        )
 
     def drawings(self, picture: Picture, answer: Predictions, truth: Sample) -> list[tuple[str, Picture]]:
         """True objects and those found, drawn, with a caption; none where the network answers no objects."""

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from torch import Tensor
 import smalti
 from smalti.checkpoint import Card
 from smalti.data.cache import CachedDataset
+from smalti.data.contract import unwrapped
 from smalti.data.dataset import CountIgnored, Dataset, open_dataset, parse_data_argument
+from smalti.data.doubts import find_doubts
 from smalti.data.fingerprints import ImageRecord
 from smalti.evaluation.errors import best_and_worst, most_doubtful
 from smalti.evaluation.measured_part import measured_part
@@ -35,6 +37,7 @@ DOUBTFUL = 8
 """Pictures to look at first that it names."""
 
 OPTIONS = "data.options."
+MAX_OBJECTS = "evaluation.max_objects"
 
 TORCH = Execution(runtime="torch")
 """Numbers are torch's, unless another runtime is asked for."""
@@ -75,15 +78,17 @@ def evaluate_checkpoint(
         split: Name of the split; None = the one the recipe validates on, or all of a folder that the run has never
             seen, see `measured_part`.
         progress: Called with (pictures done, pictures in all).
-        changes: Dotted keys of the recipe, for a network that is to answer in another way than it was trained, or for
-            options of the data set (data.options.…).
+        changes: Dotted keys of the recipe, for a network that is to answer in another way than it was trained, for
+            options of the data set (data.options.…), or how it is measured (evaluation.max_objects).
         execution: What computes the answers; None = torch, and for exported files a runtime that takes them.
 
     Raises:
         ValueError: If the checkpoint and the data have different classes, or a file cannot be read.
     """
-    options = {key: value for key, value in (changes or {}).items() if key.startswith(OPTIONS)}
-    others = {k: v for k, v in (changes or {}).items() if k not in options}
+    changes = dict(changes or {})
+    max_objects = _max_objects(changes.pop(MAX_OBJECTS, None))
+    options = {key: value for key, value in changes.items() if key.startswith(OPTIONS)}
+    others = {k: v for k, v in changes.items() if k not in options}
     predictor, card = load_with_card(path, execution or (Execution() if path.suffix in ENDINGS else TORCH), others)
     data_recipe = override(card.recipe, options).data
     part = measured_part(path, data_recipe, data, split)
@@ -91,7 +96,10 @@ def evaluate_checkpoint(
     if dataset.labels.names != card.labels.names:
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
                          f"the data has {', '.join(dataset.labels.names)}: they cannot be compared")  # fmt: skip
-    measures = Measures(card.labels, getattr(card.recipe.config, "distance_norm", "instance"))
+    doubts = find_doubts({dataset.split: unwrapped(dataset)})
+    if doubts.problems:
+        raise ValueError("; ".join(doubts.problems))
+    measures = Measures(card.labels, getattr(card.recipe.config, "distance_norm", "instance"), max_objects)
     bare = 0
     for index in range(len(dataset)):
         sample = dataset.read(index)
@@ -112,7 +120,7 @@ def evaluate_checkpoint(
         | _trained_on(card, path)
         | _changed(changes)
         | ({"pictures_without_mask": bare} if bare else {})
-        | ({"data_notes": list(dataset.notes)} if dataset.notes else {}),
+        | _objects_counted(measures, predictor, (*dataset.notes, *doubts.notes)),
         measures=measures,
         predictor=predictor,
         dataset=dataset,
@@ -160,6 +168,25 @@ def _trained_on(card: Card, path: Path) -> dict[str, str]:
     changes = "" if record is None else record.changes_in_words()
     data = card.recipe.data
     return {"trained_on": f"{data.set} {data.train}" + (f"; {changes}" if changes else "")}
+
+
+def _max_objects(value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1:
+        raise ValueError(f"the objects of an image that count (--max-objects) are 1 or more, got {value}")
+    return number
+
+
+def _objects_counted(measures: Measures, predictor: Predictor, notes: Sequence[str]) -> dict[str, Any]:
+    """The limit of objects in AP, and what was decided or limited, a line each; empty if nothing was."""
+    counts = measures.objects.counted()
+    notes = [*notes, *([] if counts is None else counts.notes(predictor.model.object_limits))]
+    return ({} if counts is None else {"max_objects": counts.protocol()}) | ({"notes": notes} if notes else {})
 
 
 def _changed(changes: Mapping[str, Any] | None) -> dict[str, str]:

@@ -10,13 +10,15 @@ from jaxtyping import Float
 
 from smalti.containers import Instances
 from smalti.labels import LabelSet
-from smalti.metrics.instances import coco_evaluation
+from smalti.metrics.instances import COCO_LIMIT, coco_evaluation, known_mean, object_limit
 
 Boxes = Float[np.ndarray, "objects 4"]
 OVERLAP = 0.5
 COCO_KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100", "ar_small",
              "ar_medium", "ar_large")  # fmt: skip
 """The twelve numbers of COCO's evaluation, in its order."""
+SIZES = ("", "_small", "_medium", "_large")
+"""Behind `ap` and `ar`: the evaluator's ranges of areas, in its order."""
 
 
 @dataclass
@@ -34,10 +36,13 @@ class BoxAP:
       recalls. A true box is found by the surest answer that overlaps it most, with an IoU of 0.5 or more. Difficult
       ones are neither to be found nor wrong to find, nor is what lies in a crowd of its class for half or more.
     * `boxes.ap`, `.ap50`, `.ap75`, `.ap_small|medium|large`, `.ar1|10|100`, `.ar_small|medium|large`: COCO's.
-      Difficult and crowd boxes count as crowds there.
+      Difficult and crowd boxes count as crowds there. `.ar1|10|100` count so many predictions of an image and class,
+      all others `object_limit`, which is COCO's 100 unless an image has more objects or `max_objects` is given.
     """
 
-    def __init__(self, labels: LabelSet) -> None:
+    def __init__(self, labels: LabelSet, max_objects: int | None = None) -> None:
+        """`max_objects`: see `object_limit`; None = as many as the truth needs."""
+        self.max_objects = max_objects
         self.names = {k: name for k, name in enumerate(labels.names) if name in labels.things}
         self.classes = {k: _Class() for k in self.names}
         self.pictures: list[dict[str, Any]] = []
@@ -74,14 +79,25 @@ class BoxAP:
         found |= {f"boxes.map50.{self.names[k]}": value for k, value in area.items()}
         # With no answer at all the evaluator cannot tell what there is to find: one that finds nothing changes nothing.
         answers = self.found or [{**_entry(np.zeros(4), min(self.names, default=0), 1), "score": 0.0}]
-        evaluated = coco_evaluation(self.names, self.pictures, self.truth, answers, "bbox")
+        limit = object_limit(self.truth, self.max_objects)
+        evaluated = coco_evaluation(self.names, self.pictures, self.truth, answers, ("bbox", limit))
         if not isinstance(evaluated, COCOeval_faster):
             return found | {f"boxes.{key}": evaluated for key in COCO_KEYS}
-        evaluated.summarize()
-        return found | {
-            f"boxes.{key}": None if value < 0 else float(value)
-            for key, value in zip(COCO_KEYS, evaluated.stats[:12], strict=True)
-        }
+        numbers = _coco_numbers(evaluated, limit)
+        return found | {f"boxes.{key}": numbers[key] for key in COCO_KEYS}
+
+
+def _coco_numbers(evaluated: COCOeval_faster, limit: int) -> dict[str, float | None]:
+    """COCO's numbers by their keys, from precision [IoU, recall, class, size, limit] and recall [IoU, class, …]."""
+    precision, recall, limits = evaluated.eval["precision"], evaluated.eval["recall"], evaluated.params.maxDets
+    place = limits.index(limit)
+    numbers = {f"ap{size}": known_mean(precision[:, :, :, k, place]) for k, size in enumerate(SIZES)}
+    numbers |= {f"ar{size}": known_mean(recall[:, :, k, place]) for k, size in enumerate(SIZES) if size}
+    numbers |= {f"ar{count}": known_mean(recall[:, :, 0, limits.index(count)]) for count in (1, 10, COCO_LIMIT)}
+    for name, threshold in (("ap50", 0.5), ("ap75", 0.75)):
+        where = int(np.abs(evaluated.params.iouThrs - threshold).argmin())
+        numbers[name] = known_mean(precision[where, :, :, 0, place])
+    return numbers
 
 
 def _outcomes(

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,14 @@ from torchvision.ops import clip_boxes_to_image
 from smalti.containers import ClassScores, Frame, Outputs, Predictions, Targets
 from smalti.labels import LabelSet
 from smalti.parts.losses import SemanticLoss
+
+
+class ObjectLimits(NamedTuple):
+    """How many objects of an image a network returns at most, in all and of one class, and the settings of that."""
+
+    total: int
+    each_class: int
+    settings: str
 
 
 class SegmentationModel(nn.Module, ABC):
@@ -27,6 +35,8 @@ class SegmentationModel(nn.Module, ABC):
     """Fields of the config that mean nothing once the network is trained."""
     needs: frozenset[str]
     stride: int
+    object_limits: ObjectLimits | None = None
+    """Of `decode`; None if it returns no objects, or any number of them."""
 
     def __init__(self, config: Any, labels: LabelSet, mean: Sequence[float], std: Sequence[float]) -> None:
         """`mean` and `std` per channel, for pictures scaled to 0..1; they are saved with the weights."""

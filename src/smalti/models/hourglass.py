@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from smalti.containers import Frame, Instances, Outputs, Predictions, Targets
 from smalti.labels import LabelSet
 from smalti.models.contract import (
+    ObjectLimits,
     SegmentationModel,
     decode_semantic,
     resize,
@@ -105,6 +106,7 @@ class Hourglass(SegmentationModel):
             encoder = TimmEncoder(config.encoder, in_channels=config.in_channels, weights=encoder_weights)
         super().__init__(config, labels, encoder.mean, encoder.std)
         self.needs = semantic_needs(config.semantic_loss).union(*(TASK_NEEDS.get(task, ()) for task in config.tasks))
+        self.object_limits = ObjectLimits(config.grouping.most, config.grouping.most, "config.grouping.most")
         self.stride = 1
         self.encoder = encoder
         plan = _plan(config, encoder)

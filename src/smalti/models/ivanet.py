@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from smalti.containers import Frame, Instances, Outputs, Predictions, Targets
 from smalti.labels import LabelSet
 from smalti.models.contract import (
+    ObjectLimits,
     SegmentationModel,
     decode_semantic,
     resize,
@@ -107,6 +108,8 @@ class IvaNet(SegmentationModel):
                              'classes=LabelSet(names=…, things=…)')  # fmt: skip
         own = {"boxes": frozenset({"instances", "padding"}), "semantic": semantic_needs(config.semantic_loss)}
         self.needs = frozenset().union(*(own[task] for task in config.tasks))
+        limit = config.detection
+        self.object_limits = ObjectLimits(limit.total, min(limit.each_class, limit.candidates), "config.detection")
         self.stride = 1
         self.encoder = encoder
         self.levels = levels(config.anchors, config.size)

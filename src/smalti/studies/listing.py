@@ -37,7 +37,7 @@ def metric_lines(found: dict[str, Any]) -> list[str]:
     protocol = found["protocol"]
     lines = [f"{protocol['data']} {protocol['split']}: {protocol['pictures']} pictures, {protocol['measured_at']}"]
     lines += [protocol["measured_part"]] if "measured_part" in protocol else []
-    lines += [f"  note: {note}" for note in protocol.get("data_notes", ())]
+    lines += [f"  note: {note}" for note in protocol.get("notes", ())]
     lines += [
         f"  {key:32} {value:.4f}"
         for key, value in found.items()
