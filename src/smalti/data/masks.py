@@ -19,7 +19,8 @@ _VALUES = 65536
 def to_labels(mask: Mask, labels: LabelSet, where: Path | str) -> UInt8[np.ndarray, "height width"]:
     """Label ids of a mask: by value through `labels.ids`, or by colour through `labels.colors`.
 
-    In colour masks black means ignored unless it is the colour of a class.
+    What is ignored are `labels.ignored_values`, and in colour masks `labels.no_class_color`: black unless it is the
+    colour of a class.
 
     Raises:
         DataError: For a value or colour outside the table: which, where first, and how many pixels.
@@ -117,9 +118,7 @@ def _codes(mask: UInt8[np.ndarray, "height width rgb"]) -> Int[np.ndarray, "heig
 @functools.lru_cache(maxsize=8)
 def _value_table(labels: LabelSet) -> Integer[np.ndarray, "values"]:
     table = np.full(_VALUES + 2, _UNKNOWN, np.int16)  # the last two stand for "above" and, by index -1, "below"
-    for value in (IGNORED, *labels.ignored_ids):
-        if 0 <= value < _VALUES:
-            table[value] = IGNORED
+    table[list(labels.ignored_values)] = IGNORED
     for label, value in enumerate(labels.ids):
         if 0 <= value < _VALUES:
             table[value] = label
@@ -129,7 +128,8 @@ def _value_table(labels: LabelSet) -> Integer[np.ndarray, "values"]:
 @functools.lru_cache(maxsize=4)
 def _color_table(labels: LabelSet) -> Integer[np.ndarray, "codes"]:
     table = np.full(1 << 24, _UNKNOWN, np.int16)
-    table[0] = IGNORED
+    red, green, blue = labels.no_class_color
+    table[red << 16 | green << 8 | blue] = IGNORED
     shared = [color for color, count in Counter(labels.colors).items() if count > 1]
     if shared:
         raise DataError(f"colour masks need one colour for each class; {shared[0]} stands for several")
@@ -142,7 +142,7 @@ def _refuse(mask: Mask, wrong: np.ndarray, labels: LabelSet, where: Path | str) 
     row, column = (int(k) for k in np.argwhere(wrong)[0])
     pixels = f"first at row {row}, column {column}; {int(wrong.sum())} pixels are outside the class table"
     if mask.ndim == 2:
-        known = f"known are {sorted(labels.ids)} and ignored {sorted({IGNORED, *labels.ignored_ids})}"
+        known = f"known are {sorted(labels.ids)} and ignored {list(labels.ignored_values)}"
         what = f"value {int(mask[row, column])}"
     else:
         known = f"known are {', '.join(map(str, labels.colors[:12]))}{', …' if len(labels) > 12 else ''}"
