@@ -52,11 +52,12 @@ def needed_rasterio() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Rasterio warns of every file that has no place on the earth."""
-    from rasterio.errors import NotGeoreferencedWarning  # noqa: PLC0415
+    """Without rasterio's warnings of files without a place on the earth, and of alpha beside no data (both count)."""
+    from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning  # noqa: PLC0415
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        warnings.simplefilter("ignore", NodataShadowWarning)
         yield
 
 

@@ -15,13 +15,15 @@ from torch import Tensor
 from smalti.containers import Size
 from smalti.data.contract import DataError
 from smalti.data.pictures import TIFF_MAGIC, picture_size, read_picture
-from smalti.predict.gdal import gdal_errors, magic_of, needed_rasterio, reading
+from smalti.predict.gdal import gdal_errors, magic_of, needed_rasterio, quiet, reading
 from smalti.predict.georeference import georeference_beside, read_world_file, world_file
 from smalti.predict.windows import Window
 
 LARGE = 2**26
 """Pixels (8192 x 8192): what has more is read and written in parts."""
 BIG_TIFF = 43
+SUBFILE_TYPE, MASK = 254, 4
+"""TIFF's tag for what an image is to others of the file, and its bit for a mask of pixels that are valid."""
 WIDTH, HEIGHT, ORIENTATION, BANDS = 256, 257, 274, 277
 GDAL_TAGS = (33550, 33922, 34264, 34735, 50844, 42113)
 """TIFF's tags for pixel scale, tie points, transformation, the directory of GeoTIFF's keys, RPCs, and no data."""
@@ -41,13 +43,14 @@ def is_raster(path: Path) -> bool:
 def needs_gdal(path: Path) -> bool:
     """Whether only rasterio can answer an image as it is; False for broken files.
 
-    True for a TIFF with a georeference, with a value for no data, with more bands than a picture has, or of a layout
-    that only GDAL knows, and for any image above `LARGE`.
+    True for a TIFF with a georeference, with a mask or a value for no data, with more bands than a picture has, or of
+    a layout that only GDAL knows, and for any image above `LARGE`.
     """
     tags = _tiff_tags(path) or {}
     if WIDTH not in tags:
         return count_pixels(path) > LARGE
-    special = any(tag in tags for tag in GDAL_TAGS) or tags.get(BANDS, 1) > 4
+    has_mask = bool(tags.get(SUBFILE_TYPE, 0) & MASK)
+    special = has_mask or any(tag in tags for tag in GDAL_TAGS) or tags.get(BANDS, 1) > 4
     return special or count_pixels(path) > LARGE or not _is_picture(path)
 
 
@@ -72,7 +75,7 @@ def _is_picture(path: Path) -> bool:
 
 
 def _tiff_tags(path: Path) -> dict[int, Any] | None:
-    """Of the first picture in it; None if it is no TIFF that can be read."""
+    """Of the first image in it, but `SUBFILE_TYPE` of the second; None if it is no TIFF that can be read."""
     try:
         with path.open("rb") as file:
             header = file.read(8)
@@ -83,7 +86,13 @@ def _tiff_tags(path: Path) -> dict[int, Any] | None:
             tags = ImageFileDirectory_v2(header)
             file.seek(tags.next)
             tags.load(file)
-            return {tag: tags[tag] for tag in (WIDTH, HEIGHT, ORIENTATION, BANDS, *GDAL_TAGS) if tag in tags}
+            found = {tag: tags[tag] for tag in (WIDTH, HEIGHT, ORIENTATION, BANDS, *GDAL_TAGS) if tag in tags}
+            if tags.next:
+                second = ImageFileDirectory_v2(header)
+                file.seek(tags.next)
+                second.load(file)
+                found[SUBFILE_TYPE] = second.get(SUBFILE_TYPE, 0)
+            return found
     except Exception:  # whatever a broken header makes Pillow raise
         return None
 
@@ -225,7 +234,8 @@ class _Windowed(Raster):
         """
         masks = []
         if self.masked:
-            masks.append(self.source.read_masks(self.bands, window=where).any(0))
+            with quiet():
+                masks.append(self.source.read_masks(self.bands, window=where).any(0))
         if self.masked and all(value is not None for value in self.no_data):
             masks.append((values != np.array(self.no_data)[:, None, None]).any(0))
         if self.alpha is not None:

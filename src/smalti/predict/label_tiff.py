@@ -86,7 +86,7 @@ def writing_labels(out: Path, size: Size, labels: LabelSet, place: Place) -> Ite
             writer.flush(len(writer.waiting))
         with rasterio.open(part, "r+") as target:
             target.build_overviews(_factors(size), rasterio.enums.Resampling.nearest)
-        _read_back(part, writer.checksum, len(_factors(size)))
+        _read_back(part, out, writer.checksum, len(_factors(size)))
 
 
 def _factors(size: Size) -> list[int]:
@@ -128,14 +128,14 @@ class _ErrorLog(logging.Handler):
             self.messages.append(record.getMessage())
 
 
-def _read_back(path: Path, checksum: int, overviews: int) -> None:
-    """Reads every block of a file that was just written.
+def _read_back(path: Path, out: Path, checksum: int, overviews: int) -> None:
+    """Reads every block of a file that was just written, at `path` until it becomes `out`.
 
     Raises:
-        OSError: If a block is missing, broken, or another one than was written.
+        OSError: If a block is missing, broken, or another one than was written; names `out`.
     """
     rasterio = needed_rasterio()
-    problem = "what was written cannot be read back: is the disk full?"
+    problem = f"{out}: what was written cannot be read back: is the disk full?"
     with rasterio.open(path, driver="GTiff") as source:
         found = 0
         for top in range(0, source.height, BLOCK):
