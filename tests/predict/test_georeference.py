@@ -124,7 +124,8 @@ def test_jpeg_2000(tmp_path):
         np.testing.assert_array_equal(file.read(1), classes)
 
 
-RPCS = RPC(err_bias=-1.0, err_rand=-1.0, height_off=10, height_scale=500, lat_off=48.5, lat_scale=0.1, line_den_coeff=[1.0, *[0.0] * 19],
+RPCS = RPC(err_bias=-1.0, err_rand=-1.0, height_off=10, height_scale=500, lat_off=48.5, lat_scale=0.1,
+           line_den_coeff=[1.0, *[0.0] * 19],
            line_num_coeff=[0.0, 0.0, -1.0, *[0.0] * 17], line_off=35, line_scale=35, long_off=9.5, long_scale=0.1,
            samp_den_coeff=[1.0, *[0.0] * 19], samp_num_coeff=[0.0, 1.0, *[0.0] * 18], samp_off=45,
            samp_scale=45)  # fmt: skip

@@ -14,11 +14,13 @@ from smalti.labels import LabelSet
 from smalti.models.contract import SegmentationModel
 from smalti.predict import folder
 from smalti.predict.folder import answer_files, open_journal
+from smalti.predict.geotiff import open_raster
 from smalti.predict.options import Options
 from smalti.predict.pictures import without_alpha
 from smalti.predict.predictor import Predictor
 from smalti.predict.runtimes import TorchRuntime
 from smalti.predict.tiling import Tiles
+from smalti.predict.windows import Window
 from smalti.recipe import InputPolicy
 
 SIZE = (24, 40)
@@ -102,6 +104,14 @@ def test_files(tmp_path, predictor, rgba, name):
             np.testing.assert_array_equal(predictor(image).semantic.numpy(), expected(rgba))
     assert len(read_transparent_picture(path)) == 4
     assert torch.equal(read_transparent_picture(path)[:3], read_picture(path))
+
+
+def test_images_that_are_read_in_parts(tmp_path, rgba):
+    """As those above 67 megapixels are."""
+    with open_raster(save(tmp_path / "rgba.png", rgba)) as raster:
+        part, valid = raster.read(Window(2, 3, 20, 30))
+    np.testing.assert_array_equal(part.numpy(), rgba[2:20, 3:30, :3].transpose(2, 0, 1))
+    np.testing.assert_array_equal(valid.numpy(), rgba[2:20, 3:30, 3] > 0)
 
 
 def test_arrays_and_tensors(predictor, rgba):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from smalti.containers import Size
 from smalti.data.contract import DataError
-from smalti.data.pictures import TIFF_MAGIC, picture_size, read_picture
+from smalti.data.pictures import TIFF_MAGIC, picture_size, read_transparent_picture
 from smalti.predict.gdal import gdal_errors, magic_of, needed_rasterio, quiet, reading
 from smalti.predict.georeference import georeference_beside, read_world_file, world_file
 from smalti.predict.windows import Window
@@ -145,14 +145,15 @@ def open_raster(path: Path, bands: Sequence[int] | None = None) -> Iterator[Rast
 
 class _Decoded(Raster):
     def __init__(self, path: Path, bands: Sequence[int] | None) -> None:
-        picture = read_picture(path)
+        decoded = read_transparent_picture(path)
+        picture, self.valid = decoded[:3], decoded[3] > 0 if len(decoded) > 3 else None
         chosen = _checked_bands(path, (1, 2, 3) if bands is None else bands, 3)
         self.picture = picture if chosen == (1, 2, 3) else _as_rgb(picture[[band - 1 for band in chosen]].numpy())
         self.size = (int(picture.shape[1]), int(picture.shape[2]))
         self.place = {}
 
-    def read(self, window: Window) -> tuple[Tensor, None]:
-        return window.of(self.picture), None
+    def read(self, window: Window) -> tuple[Tensor, Tensor | None]:
+        return window.of(self.picture), None if self.valid is None else window.of(self.valid)
 
     def reduced(self, size: Size) -> Tensor:
         rows, columns = (torch.arange(new) * old // new for new, old in zip(size, self.size, strict=True))
