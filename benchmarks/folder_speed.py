@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from smalti.containers import Outputs
 from smalti.data.fit import fit_picture
 from smalti.data.pictures import find_pictures, read_picture
+from smalti.draw.image_files import save_drawing
 from smalti.draw.legend import legend_entries, with_legend
-from smalti.draw.overlay import overlay, save_drawing, save_index_png
+from smalti.draw.overlay import overlay, save_index_png
 from smalti.predict import folder
 from smalti.predict.loading import Execution, load
 from smalti.predict.predictor import Predictor

@@ -39,7 +39,9 @@ FRAMEWORK_ROOMS = {
     "onnx": ("export/forms.py", "export/quantisation.py", "predict/runtimes.py"),
     "onnxruntime": ("predict/runtimes.py",),
     "openvino": ("export/forms.py", "export/quantisation.py", "predict/runtimes.py"),
-    "rasterio": ("predict/geotiff.py",),
+    "rasterio": ("predict/gdal.py", "predict/geotiff.py", "predict/raster_polygons.py"),
+    "shapely": ("predict/raster_polygons.py",),
+    "pyogrio": ("predict/raster_polygons.py",),
     "av": ("predict/video_reading.py", "predict/video_writing.py"),
     "zarr": ("predict/writers/semantic.py",),
 }

@@ -168,8 +168,8 @@ def predict(
     Without --model the network of the package is used, which knows street scenes. Of each picture an index mask
     NAME.png and a coloured NAME_overlay.jpg with a legend are written; --show names other answers: maps (difficulty,
     edges, distances, probabilities), objects (instances, panoptic, boxes, cityscapes), regions (polygons).
-    Georeferenced TIFF and pictures above 67 megapixels become a GeoTIFF of labels and a preview, tile by tile; videos
-    become videos with their sound.
+    Georeferenced images and those above 67 megapixels become a GeoTIFF of labels and a preview, tile by tile, and with
+    --show polygons GeoJSON and GeoPackage; videos become videos with their sound.
 
     \b
     Examples:

@@ -32,6 +32,16 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Replaces a file, whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written, say to a full disk.
+    """
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces a text file (UTF-8, but for file names that are none), whole or not at all."""
     with replacing(path) as part:

@@ -19,6 +19,8 @@ IGNORED = 255
 MAX_CLASSES = 255
 MAX_ID = 65536
 """Values in mask files are below this: they have 8 or 16 bits."""
+NO_CLASS_COLORS = ((0, 0, 0), (224, 224, 192), *((grey, grey, grey) for grey in range(255, 0, -1)))
+"""Colours for pixels without a class, the first that no class has: black, VOC's border colour, greys."""
 Color = tuple[int, int, int]
 
 
@@ -100,21 +102,42 @@ class LabelSet:
         """The id of the class named "background"; where there is none, what is no class is ignored."""
         return self.names.index("background") if "background" in self.names else IGNORED
 
+    @property
+    def no_class_value(self) -> int:
+        """The value that stands for "no class" in files; every writer and reader takes it from here.
+
+        The first of `ignored_ids`; without any, 255, or the next lower value that is not the id of a class. One of the
+        256 values is always free, as there are at most 255 classes.
+        """
+        if self.ignored_ids:
+            return self.ignored_ids[0]
+        return next(value for value in range(IGNORED, -1, -1) if value not in self.ids)
+
+    @property
+    def ignored_values(self) -> tuple[int, ...]:
+        """All values of mask files that are read as "no class", in order."""
+        return tuple(sorted({self.no_class_value, *self.ignored_ids}))
+
+    @property
+    def no_class_color(self) -> Color:
+        """The colour of pixels without a class: black, or where a class is black, one that no class has."""
+        return next(color for color in NO_CLASS_COLORS if color not in self.colors)
+
     def palette(self) -> UInt8[np.ndarray, "values rgb"]:
-        """Colours by label id for all 256 values of an index picture; ignored and unused ones are black."""
+        """Colours by label id for all 256 values of an index image; unused ones are black, see `no_class_color`."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = self.colors
+        table[IGNORED] = self.no_class_color
         return table
 
     def with_ignored_as_class(self, name: str = "void") -> "LabelSet":
         """This table with the ignored pixels as one more class (SIS-CNN's paper mode counts void, spec 2.4)."""
-        first, *rest = self.ignored_ids or (IGNORED,)
         return LabelSet(
             names=(*self.names, name),
-            colors=(*self.colors, (0, 0, 0)),
+            colors=(*self.colors, self.no_class_color),
             things=self.things,
-            ids=(*self.ids, first),
-            ignored_ids=tuple(rest),
+            ids=(*self.ids, self.no_class_value),
+            ignored_ids=self.ignored_ids[1:],
             title=self.title,
         )
 

@@ -4,8 +4,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from smalti.draw import legend
+from smalti.draw.image_files import save_drawing
 from smalti.draw.legend import legend_entries, with_legend
-from smalti.draw.overlay import WRONG, colorize, error_map, overlay, save_drawing, save_index_png
+from smalti.draw.overlay import WRONG, colorize, error_map, overlay, save_index_png
 from smalti.labels import CAMVID, LabelSet
 
 TWO = LabelSet(names=("left", "right"), colors=((255, 0, 0), (0, 0, 255)))

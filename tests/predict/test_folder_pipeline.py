@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 
 from smalti.containers import ClassScores, Instances, Predictions
-from smalti.data.pictures import picture_size
+from smalti.data.pictures import picture_size, read_picture
 from smalti.files import claimed
 from smalti.labels import LabelSet
 from smalti.predict import folder, pipeline
@@ -234,21 +235,21 @@ def test_failures_are_tried_again(network, tmp_path):
 
 def test_a_full_disk_ends_the_run_and_leaves_no_half_file(network, tmp_path, monkeypatch):
     files, out = pictures(tmp_path / "in"), tmp_path / "out"
-    original = Image.Image.save
+    original = Path.write_bytes
 
-    def save(image, place, *arguments, **options):
-        if "p3" in str(place):
-            place.write_bytes(b"half")
+    def write_bytes(place, content):
+        if "p3" in place.name:
+            original(place, content[: len(content) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
-        original(image, place, *arguments, **options)
+        return original(place, content)
 
-    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
     with pytest.raises(OSError, match="No space left"):
         predict_files(tmp_path, files, out, "labels")
     assert {p.name for p in out.glob("*")} >= {"p0.png", "p1.png", "p2.png", "predictions.jsonl"}
     assert not (out / "p3.png").exists()
     assert not [p for p in out.glob(".*")]
-    monkeypatch.setattr(Image.Image, "save", original)
+    monkeypatch.setattr(Path, "write_bytes", original)
     network.seen = 0
     assert predict_files(tmp_path, files, out, "labels", options=Options(resume=True)) == []
     assert network.seen <= 3
@@ -379,7 +380,7 @@ def test_answers_stay_in_their_folder_whatever_pictures_are_called(network, tmp_
 def test_no_kind_writes_outside_the_names_it_claims(kind, network, tmp_path):
     """So that no answer takes the place of another picture's, or of a picture."""
     (file,) = pictures(tmp_path / "in", 1)
-    answer = bright(folder.read_picture(file))
+    answer = bright(read_picture(file))
     answer = Predictions(**{**vars(answer), "edges": answer.difficulty, "distances": answer.difficulty,
                             "scores": ClassScores.of(torch.rand(2, 12, 16)), "labels": LABELS})  # fmt: skip
     (tmp_path / "out").mkdir()

@@ -226,8 +226,8 @@ def test_kinds_that_a_video_has_not(run, pixels, tmp_path, monkeypatch, capsys):
 
 def test_kinds_that_a_raster_has_not(run, pixels, tmp_path, monkeypatch, capsys):
     write_raster(tmp_path / "map.tif", pixels)
-    assert command(monkeypatch, "predict", tmp_path / "map.tif", "--model", run, "--show", "polygons,labels") == 1
-    assert "of rasters the labels are written, not polygons" in capsys.readouterr().err
+    assert command(monkeypatch, "predict", tmp_path / "map.tif", "--model", run, "--show", "instances,labels") == 1
+    assert "of rasters labels and polygons are written, not instances" in capsys.readouterr().err
 
 
 def test_the_runtime_is_named(run, pixels, tmp_path, monkeypatch, caplog):

@@ -145,12 +145,9 @@ def _missing_classes(labels: LabelSet, surveys: Mapping[str, LabelSurvey]) -> It
 def _ignored_values(labels: LabelSet, readings: Mapping[str, int]) -> str:
     parts = []
     if any(reading in ("index values", "palette numbers") for reading in readings):
-        parts.append(", ".join(f"value {value}" for value in labels.ignored_ids[:3]) or "no value")
-        if len(labels.ignored_ids) > 3:
-            parts[-1] += f" and {len(labels.ignored_ids) - 3} more"
+        parts.append("value " + first_few([str(value) for value in labels.ignored_values]))
     if any(reading in ("colours", "palette colours") for reading in readings):
-        is_class = (0, 0, 0) in labels.colors or bool(labels.without_color)
-        parts.append("no colour" if is_class else "black, which is no class's colour")
+        parts.append("no colour" if labels.without_color else f"the colour {labels.no_class_color}")
     return ", ".join(parts)
 
 
@@ -179,7 +176,7 @@ def check_classes(labels: LabelSet, surveys: Sequence[LabelSurvey], where: str) 
         return
     part = f"{first_few(never)} never occurs, while {100 * share:.0f} % of the labelled pixels are ignored"
     raise DataError(f"{where}: {'all labelled pixels are ignored' if share == 1 else part}. Ignored are the values "
-                    f"{', '.join(map(str, labels.ignored_ids)) or 'none'}, and black in colour masks if no class is "
-                    'black. If one of them is a class, write the values of the masks into labels.json ({"classes": '
+                    f"{', '.join(map(str, labels.ignored_values))}, and in colour masks {labels.no_class_color}. "
+                    'If one of them is a class, write the values of the masks into labels.json ({"classes": '
                     '[{"id": 255, "name": "object"}, …], "ignored_ids": []}); '
                     "take classes out of it that no mask has")  # fmt: skip

@@ -27,7 +27,6 @@ BY_NUMBER: Reading = "palette numbers"
 BY_COLOR: Reading = "palette colours"
 _UNKNOWN = -1
 _VALUES = 65536
-_BLACK = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,8 @@ class LabelledMask:
 def to_labels(mask: Mask, labels: LabelSet, where: Path | str) -> UInt8[np.ndarray, "height width"]:
     """Label ids of a mask: by value through `labels.ids`, or by colour through `labels.colors`.
 
-    In colour masks black means ignored if all classes have a colour and none is black.
+    What is ignored are `labels.ignored_values`, and in colour masks `labels.no_class_color` (black unless a class is
+    black), but nothing where the table leaves out the colour of a class.
 
     Raises:
         DataError: For a value or colour outside the table: which, where first, and how many pixels.
@@ -87,11 +87,11 @@ def _reading_of(mask: MaskImage, labels: LabelSet, palettes: Palettes, where: Pa
 def _palette_reading(mask: MaskImage, labels: LabelSet, palettes: Palettes, where: Path | str) -> Reading:
     """By number where no colour says otherwise, by colour where all colours are those of the table."""
     colors = used_palette(mask)
-    given, black_is_ignored = _given_colors(labels)
+    given, ignored = _given_colors(labels)
     ids_of: dict[Color, set[int]] = {}
     for label, color in given:
         ids_of.setdefault(color, set()).add(labels.ids[label])
-    known = colors.keys() <= {*labels.ids, *labels.ignored_ids}
+    known = colors.keys() <= {*labels.ids, *labels.ignored_values}
     if known and all(number in ids_of.get(color, {number}) for number, color in colors.items()):
         foreign = [color for color in colors.values() if color not in ids_of]
         if not foreign and all(len(ids_of[color]) == 1 for color in colors.values()):
@@ -101,8 +101,7 @@ def _palette_reading(mask: MaskImage, labels: LabelSet, palettes: Palettes, wher
         raise DataError(f"{where}: the palettes of the masks give one number different colours, and the colour "
                         f"{foreign[0]} is no class's in labels.json: give each class its colour there "
                         '({"name": "road", "color": [128, 64, 128]}), or save masks without a palette')  # fmt: skip
-    ignored = {(0, 0, 0)} if black_is_ignored else set()
-    outside = {number: color for number, color in colors.items() if color not in ids_of.keys() | ignored}
+    outside = {number: color for number, color in colors.items() if color not in {*ids_of, ignored}}
     if not outside:
         return BY_COLOR
     number, color = next(iter(outside.items()))
@@ -160,30 +159,33 @@ def codes(mask: UInt8[np.ndarray, "height width rgb"]) -> Int[np.ndarray, "heigh
 @functools.lru_cache(maxsize=8)
 def _value_table(labels: LabelSet) -> Integer[np.ndarray, "values"]:
     table = np.full(_VALUES + 2, _UNKNOWN, np.int16)  # the last two stand for "above" and, by index -1, "below"
-    for value in labels.ignored_ids:
-        table[value] = IGNORED
+    table[list(labels.ignored_values)] = IGNORED
     for label, value in enumerate(labels.ids):
         table[value] = label
     return table
 
 
-def _given_colors(labels: LabelSet) -> tuple[tuple[tuple[int, Color], ...], bool]:
-    """Label id and colour of each class whose colour the table gives, and whether black means ignored."""
+def _given_colors(labels: LabelSet) -> tuple[tuple[tuple[int, Color], ...], Color | None]:
+    """Label id and colour of each class whose colour the table gives, and the colour that means ignored."""
     given = tuple((k, c) for k, c in enumerate(labels.colors) if labels.names[k] not in labels.without_color)
-    return given, not labels.without_color and (0, 0, 0) not in labels.colors
+    return given, None if labels.without_color else labels.no_class_color
 
 
 @functools.lru_cache(maxsize=4)
-def _color_table(given: tuple[tuple[int, Color], ...], black_is_ignored: bool) -> Integer[np.ndarray, "codes"]:
+def _color_table(given: tuple[tuple[int, Color], ...], ignored: Color | None) -> Integer[np.ndarray, "codes"]:
     table = np.full(1 << 24, _UNKNOWN, np.int16)
-    if black_is_ignored:
-        table[_BLACK] = IGNORED
+    if ignored is not None:
+        table[_code(ignored)] = IGNORED
     shared = [color for color, count in Counter(color for _, color in given).items() if count > 1]
     if shared:
         raise DataError(f"colour masks need one colour for each class; {shared[0]} stands for several")
-    for label, (r, g, b) in given:
-        table[r << 16 | g << 8 | b] = label
+    for label, color in given:
+        table[_code(color)] = label
     return table
+
+
+def _code(color: Color) -> int:
+    return color[0] << 16 | color[1] << 8 | color[2]
 
 
 def _without_color(labels: LabelSet) -> str:
@@ -199,7 +201,7 @@ def _refuse(mask: Mask, outside: Bool[np.ndarray, "height width"], labels: Label
     share = f"{count} pixels ({100 * count / outside.size:.2g} %)"
     pixels = f"first at row {row}, column {column}; {share} are outside the class table"
     if mask.ndim == 2:
-        known = f"known are {sorted(labels.ids)} and ignored {sorted(labels.ignored_ids)}"
+        known = f"known are {sorted(labels.ids)} and ignored {list(labels.ignored_values)}"
         what = f"value {int(mask[row, column])}"
         advice = 'add the class, or the value to "ignored_ids", in labels.json'
         if mask.dtype == np.uint8 and blended_share(mask) > 0:

@@ -10,13 +10,15 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Integer, UInt8
+from jaxtyping import Bool, Integer, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from smalti.data.contract import DataError
 
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"})
+PICTURE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2"}
+)
 MAX_PIXELS = 2**29
 """Larger pictures are refused before they are decoded: 23,000 x 23,000 pixels are 1.6 GB."""
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -58,6 +60,26 @@ def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> UInt8[Tensor
         DataError: If they are empty, cut off, too large or no picture.
     """
     return _decoded(content, "the picture", max_pixels, to_rgb)
+
+
+def read_transparent_picture(path: Path) -> UInt8[Tensor, "channels height width"]:
+    """`read_picture`, with a fourth channel where a pixel is transparent: 0 there, 255 elsewhere.
+
+    Only what is wholly transparent (alpha 0) counts. An image without such a pixel has three channels.
+
+    Raises:
+        DataError: As `read_picture`.
+    """
+    return _decoded(_content(path), str(path), MAX_PIXELS, to_rgb_with_transparency)
+
+
+def decode_transparent_picture(content: bytes) -> UInt8[Tensor, "channels height width"]:
+    """The same from the bytes of a file.
+
+    Raises:
+        DataError: As `decode_picture`.
+    """
+    return _decoded(content, "the picture", MAX_PIXELS, to_rgb_with_transparency)
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -188,6 +210,32 @@ def to_rgb(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
     image.info.pop("transparency", None)  # Pillow warns about it, and it is dropped anyway
     array = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     return torch.from_numpy(array.transpose(2, 0, 1).copy())
+
+
+def to_rgb_with_transparency(image: Image.Image) -> UInt8[Tensor, "channels height width"]:
+    """An opened image as `read_transparent_picture` gives it.
+
+    Raises:
+        DataError: As `to_rgb`.
+    """
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    visible = _visible_pixels(image)
+    rgb = to_rgb(image)
+    if visible.all():
+        return rgb
+    return torch.cat([rgb, torch.from_numpy(visible.astype(np.uint8) * 255)[None]])
+
+
+def _visible_pixels(image: Image.Image) -> Bool[np.ndarray, "_ _"]:
+    """Where alpha is above 0, be it a channel, a transparent colour, or transparent entries of a palette."""
+    if not image.has_transparency_data:
+        return np.ones((1, 1), bool)
+    if image.mode.startswith("I"):  # 16-bit grey with one value that is transparent
+        opaque: np.ndarray = np.asarray(image) != image.info["transparency"]
+        return opaque
+    alpha = image.getchannel("A") if "A" in image.getbands() else image.convert("RGBA").getchannel("A")
+    return np.asarray(alpha) > 0
 
 
 def _grey16(values: Integer[np.ndarray, "height width"]) -> UInt8[Tensor, "3 height width"]:

@@ -31,7 +31,7 @@ def legend_entries(labels: Labels, label_set: LabelSet) -> list[tuple[str, Color
     present = sorted((k for k in range(len(label_set)) if counts[k]), key=lambda k: -counts[k])
     entries = [(f"{label_set.names[k]}  {_share(counts[k] / labels.size)}", label_set.colors[k]) for k in present]
     if counts[IGNORED]:
-        entries.append((f"no class  {_share(counts[IGNORED] / labels.size)}", (0, 0, 0)))
+        entries.append((f"no class  {_share(counts[IGNORED] / labels.size)}", label_set.no_class_color))
     return entries
 
 

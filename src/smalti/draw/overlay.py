@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 from PIL import Image
 
-from smalti.files import replacing
+from smalti.draw.image_files import save_png
 from smalti.labels import IGNORED, LabelSet
 
 Labels = UInt8[np.ndarray, "height width"]
@@ -16,12 +16,10 @@ Drawing = UInt8[np.ndarray, "_ _ 3"]
 """A picture of a size of its own."""
 
 WRONG = (230, 40, 40)
-LONGEST_JPEG = 65_500
-"""Pixels of a side that libjpeg writes at most."""
 
 
 def colorize(labels: Labels, label_set: LabelSet) -> Picture:
-    """Each label in its class's colour; ignored pixels are black."""
+    """Each label in its class's colour; ignored pixels are black, or another free colour where a class is black."""
     colored: Picture = label_set.palette()[labels]
     return colored
 
@@ -59,12 +57,12 @@ def error_map(picture: Picture, truth: Labels, prediction: Labels) -> Picture:
 
 
 def file_values(label_set: LabelSet) -> UInt8[np.ndarray, "256"] | UInt16[np.ndarray, "256"]:
-    """For each label id the value that stands for it in files; what is no class gets the first of `ignored_ids`.
+    """For each label id the value that stands for it in files, and `LabelSet.no_class_value` for all other ids.
 
-    255 if there is none. Of 16 bits where a value is above 255.
+    16 bits where a value is above 255, else 8.
     """
-    hole = label_set.ignored_ids[0] if label_set.ignored_ids else IGNORED
-    values = np.full(256, hole, np.uint16 if max(*label_set.ids, hole) > 255 else np.uint8)
+    no_class = label_set.no_class_value
+    values = np.full(256, no_class, np.uint16 if max(*label_set.ids, no_class) > 255 else np.uint8)
     values[: len(label_set)] = label_set.ids
     return values
 
@@ -72,35 +70,14 @@ def file_values(label_set: LabelSet) -> UInt8[np.ndarray, "256"] | UInt16[np.nda
 def save_index_png(labels: Labels, label_set: LabelSet, path: Path) -> None:
     """Writes a palette PNG whose values are the label set's file ids, so that it can be read as a mask again.
 
-    Pixels without a class get the first of `ignored_ids` (255 if there is none). Where a value is above 255 it is a
-    16-bit PNG without colours.
+    Pixels without a class get `LabelSet.no_class_value`. Where a value is above 255 it is a 16-bit PNG without colours.
     """
     values = file_values(label_set)
     wide = values.dtype != np.uint8
     image = Image.fromarray(values[labels] if wide else cv2.LUT(labels, values))
     if not wide:
         colors = np.zeros((256, 3), np.uint8)
+        colors[label_set.no_class_value] = label_set.no_class_color
         colors[list(label_set.ids)] = label_set.colors
         image.putpalette(colors.tobytes())
-    with replacing(path) as part:
-        image.save(part, format="PNG", compress_level=1)
-
-
-def save_drawing(drawing: Drawing, path: Path) -> None:
-    """Writes a JPEG, without subsampled colours: a quarter of a PNG's size in a seventh of its time.
-
-    What is too long for the format is made smaller.
-    """
-    longest = max(drawing.shape[:2])
-    if longest > LONGEST_JPEG:
-        height, width = (max(1, side * LONGEST_JPEG // longest) for side in drawing.shape[:2])
-        drawing = cv2.resize(drawing, (width, height), interpolation=cv2.INTER_AREA)
-    options = [
-        cv2.IMWRITE_JPEG_QUALITY,
-        92,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR), options)
-    with replacing(path) as part:
-        part.write_bytes(encoded.tobytes())
+    save_png(image, path)

@@ -100,19 +100,7 @@ def evaluate_checkpoint(
     if doubts.problems:
         raise ValueError("; ".join(doubts.problems))
     measures = Measures(card.labels, getattr(card.recipe.config, "distance_norm", "instance"), max_objects)
-    bare = 0
-    for index in range(len(dataset)):
-        sample = dataset.read(index)
-        bare += sample.semantic is None
-        if sample.semantic is not None or (sample.instances is not None and "instances" in predictor.model.needs):
-            measures.update(predictor(sample.image.as_subclass(Tensor)), sample)
-        if progress is not None:
-            progress(index + 1, len(dataset))
-    if not measures.names:
-        raise ValueError(
-            f"{dataset.name} {dataset.split}: no picture has a mask"
-            f"{' or boxes' if 'instances' in predictor.model.needs else ''}, nothing to measure against"
-        )
+    bare = _measure(predictor, dataset, measures, progress)
     return Evaluation(
         metrics=measures.metrics(),
         protocol=_protocol(card, dataset, predictor)
@@ -126,6 +114,24 @@ def evaluate_checkpoint(
         dataset=dataset,
         card=card,
     )
+
+
+def _measure(predictor: Predictor, dataset: Dataset, measures: Measures, progress: Progress | None) -> int:
+    """Predicts and measures all images that have truth; answers how many have no mask."""
+    bare = 0
+    for index in range(len(dataset)):
+        sample = dataset.read(index)
+        bare += sample.semantic is None
+        if sample.semantic is not None or (sample.instances is not None and "instances" in predictor.model.needs):
+            measures.update(predictor(sample.image.as_subclass(Tensor)), sample)
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    if not measures.names:
+        raise ValueError(
+            f"{dataset.name} {dataset.split}: no picture has a mask"
+            f"{' or boxes' if 'instances' in predictor.model.needs else ''}, nothing to measure against"
+        )
+    return bare
 
 
 def _open(recipe: DataRecipe, data: str | Path | None, split: str) -> Dataset:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from torch import Tensor
 from smalti.checkpoint import find
 from smalti.containers import Predictions
 from smalti.data.contract import DataError
-from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures, picture_size, read_picture
+from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures, picture_size, read_transparent_picture
 from smalti.files import claimed
 from smalti.predict.journal import ENTRY_FORMAT, Job, Journal
 from smalti.predict.loading import load
@@ -25,6 +26,7 @@ from smalti.predict.pipeline import Steps, run
 from smalti.predict.predictor import WHOLE, Predictor
 from smalti.predict.writers import ENDINGS, FOLDERS, WRITERS, Entry, NoSuchAnswerError, Writer, kinds_of
 
+log = logging.getLogger("smalti")
 MOST_IN_A_ROW = 3
 """Pictures for which the runtime or the memory may fail, one after the other, until the run ends."""
 Progress = Callable[[int, int], None]
@@ -164,6 +166,7 @@ class _Work:
     ) -> None:
         self.jobs, self.writers, self.journal, self.progress = jobs, writers, journal, progress
         self.failed: list[str] = []
+        self.transparent: set[Path] = set()
         self.count = self.failed_in_a_row = 0
 
     def left(self) -> list[Job]:
@@ -176,14 +179,17 @@ class _Work:
         places = (w.out / f"{w.stem(name)}{ending}" for w in self.writers.values() for ending in w.endings)
         return all(place.exists() for place in places)
 
-    def read(self, job: Job) -> UInt8[Tensor, "3 height width"]:
-        return read_picture(job.file)
+    def read(self, job: Job) -> UInt8[Tensor, "channels height width"]:
+        picture = read_transparent_picture(job.file)
+        if len(picture) > 3:
+            self.transparent.add(job.file)
+        return picture
 
-    def write(self, job: Job, picture: UInt8[Tensor, "3 height width"], answer: Predictions) -> dict[str, Entry]:
+    def write(self, job: Job, picture: UInt8[Tensor, "channels height width"], answer: Predictions) -> dict[str, Entry]:
         for writer in self.writers.values():
             writer.check(answer)
         self.journal.begin(job)
-        pixels = cv2.merge(tuple(picture.numpy()))
+        pixels = cv2.merge(tuple(picture[:3].numpy()))
         added = {kind: writer.add(job.file, job.name, pixels, answer) for kind, writer in self.writers.items()}
         return {kind: entry for kind, entry in added.items() if entry is not None}
 
@@ -204,6 +210,9 @@ class _Work:
 
     def finish(self) -> None:
         """Writes the files of all pictures; those of an earlier run stay where this one answered nothing."""
+        if self.transparent:
+            example = min(self.transparent)
+            log.warning("transparent pixels (alpha 0) of %d images get no class: %s", len(self.transparent), example)
         done = [entries for job in self.jobs if (entries := self.journal.entries(job)) is not None]
         for kind, writer in self.writers.items():
             if of_kind := [entries[kind] for entries in done if kind in entries]:

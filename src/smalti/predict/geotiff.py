@@ -1,6 +1,5 @@
-"""Reading pictures in parts: TIFF of any layout and size, with its place on the earth."""
+"""Reading images in parts: TIFF of any layout and size, and whatever else has a place on the earth."""
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,30 +14,43 @@ from torch import Tensor
 
 from smalti.containers import Size
 from smalti.data.contract import DataError
-from smalti.data.pictures import TIFF_MAGIC, picture_size, read_picture
+from smalti.data.pictures import TIFF_MAGIC, picture_size, read_transparent_picture
+from smalti.predict.gdal import gdal_errors, magic_of, needed_rasterio, quiet, reading
+from smalti.predict.georeference import georeference_beside, read_world_file, world_file
 from smalti.predict.windows import Window
 
 LARGE = 2**26
 """Pixels (8192 x 8192): what has more is read and written in parts."""
 BIG_TIFF = 43
+SUBFILE_TYPE, MASK = 254, 4
+"""TIFF's tag for what an image is to others of the file, and its bit for a mask of pixels that are valid."""
 WIDTH, HEIGHT, ORIENTATION, BANDS = 256, 257, 274, 277
-GEOREFERENCES = (33550, 33922, 34264, 34735)
-"""TIFF's tags for pixel scale, tie points, transformation and the directory of GeoTIFF's keys."""
+GDAL_TAGS = (33550, 33922, 34264, 34735, 50844, 42113)
+"""TIFF's tags for pixel scale, tie points, transformation, the directory of GeoTIFF's keys, RPCs, and no data."""
 CACHE_MIB = 256
 """GDAL's, so that the rows of blocks that a row of tiles needs are decoded once."""
 Place = dict[str, Any]
 
 
 def is_raster(path: Path) -> bool:
-    """Whether a picture is to be read and written in parts; looks at the header only, and is False for broken files.
+    """Whether an image is to be read and written in parts, with its georeference; looks at headers only.
 
-    True for a TIFF with a georeference, with more bands than a picture has, or of a layout that only GDAL knows, and
-    for any picture above `LARGE`.
+    True for what `needs_gdal`, and for any image with a georeference or a mask beside it (`georeference_beside`).
+    """
+    return needs_gdal(path) or georeference_beside(path) is not None
+
+
+def needs_gdal(path: Path) -> bool:
+    """Whether only rasterio can answer an image as it is; False for broken files.
+
+    True for a TIFF with a georeference, with a mask or a value for no data, with more bands than a picture has, or of
+    a layout that only GDAL knows, and for any image above `LARGE`.
     """
     tags = _tiff_tags(path) or {}
     if WIDTH not in tags:
         return count_pixels(path) > LARGE
-    special = any(tag in tags for tag in GEOREFERENCES) or tags.get(BANDS, 1) > 4
+    has_mask = bool(tags.get(SUBFILE_TYPE, 0) & MASK)
+    special = has_mask or any(tag in tags for tag in GDAL_TAGS) or tags.get(BANDS, 1) > 4
     return special or count_pixels(path) > LARGE or not _is_picture(path)
 
 
@@ -63,7 +75,7 @@ def _is_picture(path: Path) -> bool:
 
 
 def _tiff_tags(path: Path) -> dict[int, Any] | None:
-    """Of the first picture in it; None if it is no TIFF that can be read."""
+    """Of the first image in it, but `SUBFILE_TYPE` of the second; None if it is no TIFF that can be read."""
     try:
         with path.open("rb") as file:
             header = file.read(8)
@@ -74,7 +86,13 @@ def _tiff_tags(path: Path) -> dict[int, Any] | None:
             tags = ImageFileDirectory_v2(header)
             file.seek(tags.next)
             tags.load(file)
-            return {tag: tags[tag] for tag in (WIDTH, HEIGHT, ORIENTATION, BANDS, *GEOREFERENCES) if tag in tags}
+            found = {tag: tags[tag] for tag in (WIDTH, HEIGHT, ORIENTATION, BANDS, *GDAL_TAGS) if tag in tags}
+            if tags.next:
+                second = ImageFileDirectory_v2(header)
+                file.seek(tags.next)
+                second.load(file)
+                found[SUBFILE_TYPE] = second.get(SUBFILE_TYPE, 0)
+            return found
     except Exception:  # whatever a broken header makes Pillow raise
         return None
 
@@ -85,6 +103,8 @@ class Raster(ABC):
     size: Size
     place: Place
     """What rasterio's writer takes to put a file at the same place on the earth; empty where there is none."""
+    notes: tuple[str, ...] = ()
+    """What was decided about this file without being asked for, to be said to the user."""
 
     @abstractmethod
     def read(self, window: Window) -> tuple[UInt8[Tensor, "3 height width"], Bool[Tensor, "height width"] | None]:
@@ -101,86 +121,39 @@ class Raster(ABC):
 
 @contextmanager
 def open_raster(path: Path, bands: Sequence[int] | None = None) -> Iterator[Raster]:
-    """A raster to read from: a TIFF in windows; any other picture is decoded as a whole, which takes its memory.
+    """A raster to read from: a TIFF, or an image with a georeference, in windows; any other is decoded as a whole.
 
     16-bit values are divided by 257 and rounded; one band is grey. Outside of a mask, where alpha is 0, and where all
-    bands have the value that stands for no data, a pixel is not valid.
+    bands that are read have their value for no data, a pixel is not valid.
 
     Args:
         path: The file.
-        bands: One or three, counted from 1. None = all but alpha, if these are one or three.
+        bands: One or three, counted from 1. None = those declared red, green and blue, in whatever order they come;
+            else all but alpha, if these are one or three.
 
     Raises:
         DataError: If it cannot be read, has other values than whole numbers of 8 or 16 bits, lies on its side by its
             orientation tag, or has other bands; names the file.
         ValueError: If rasterio is missing.
     """
-    if not _is_tiff(path):
+    if magic_of(path) not in TIFF_MAGIC and georeference_beside(path) is None:
         yield _Decoded(path, bands)
         return
     with needed_rasterio().Env(GDAL_CACHEMAX=CACHE_MIB), reading(path) as source:
         yield _Windowed(path, source, bands)
 
 
-def _is_tiff(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(4) in TIFF_MAGIC
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def needed_rasterio() -> Any:
-    """The module.
-
-    Raises:
-        ValueError: If it is not installed.
-    """
-    try:
-        import rasterio  # noqa: PLC0415  # optional, and slow to import
-    except ImportError:
-        raise ValueError('rasters are read and written by rasterio: pip install "smalti[geo]"') from None
-    return rasterio
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Rasterio warns of every file that has no place on the earth."""
-    from rasterio.errors import NotGeoreferencedWarning  # noqa: PLC0415
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[Any]:
-    """A TIFF as rasterio opens it.
-
-    Raises:
-        DataError: If it cannot be opened; names the file.
-        ValueError: If rasterio is missing.
-    """
-    rasterio = needed_rasterio()
-    try:
-        with quiet():
-            source = rasterio.open(path, driver="GTiff")
-    except rasterio.errors.RasterioError as error:
-        raise DataError(f"{path}: not a TIFF that can be read ({path.stat().st_size} bytes): {error}") from error
-    with source:
-        yield source
-
-
 class _Decoded(Raster):
     def __init__(self, path: Path, bands: Sequence[int] | None) -> None:
-        picture = read_picture(path)
+        decoded = read_transparent_picture(path)
+        picture, self.valid = decoded[:3], decoded[3] > 0 if len(decoded) > 3 else None
         chosen = _checked_bands(path, (1, 2, 3) if bands is None else bands, 3)
         self.picture = picture if chosen == (1, 2, 3) else _as_rgb(picture[[band - 1 for band in chosen]].numpy())
         self.size = (int(picture.shape[1]), int(picture.shape[2]))
         self.place = {}
 
-    def read(self, window: Window) -> tuple[Tensor, None]:
-        return window.of(self.picture), None
+    def read(self, window: Window) -> tuple[Tensor, Tensor | None]:
+        return window.of(self.picture), None if self.valid is None else window.of(self.valid)
 
     def reduced(self, size: Size) -> Tensor:
         rows, columns = (torch.arange(new) * old // new for new, old in zip(size, self.size, strict=True))
@@ -194,21 +167,48 @@ class _Windowed(Raster):
         self.path, self.source = path, source
         self.size = (source.height, source.width)
         if bands is None:
-            bands = [k for k, use in enumerate(source.colorinterp, start=1) if use != ColorInterp.alpha]
-            if len(bands) not in (1, 3):
-                raise DataError(f"{path}: {len(bands)} bands: say which are red, green and blue, such as --bands 1,2,3")
+            bands = self._declared_bands()
         self.bands = _checked_bands(path, bands, source.count)
         self._check_values()
+        self._check_exif()
         self.masked = any(source.mask_flag_enums[band - 1] != [MaskFlags.all_valid] for band in self.bands)
+        self.alpha = next((k for k, use in enumerate(source.colorinterp, start=1) if use == ColorInterp.alpha), None)
+        self.no_data = [source.nodatavals[band - 1] for band in self.bands]
         self.colors: np.ndarray | None = None
+        self.hidden: np.ndarray | None = None
         if len(self.bands) == 1 and source.colorinterp[self.bands[0] - 1] == ColorInterp.palette:
-            self.colors = np.zeros((256, 3), np.uint8)
+            table = np.zeros((np.iinfo(source.dtypes[self.bands[0] - 1]).max + 1, 4), np.uint8)
             for value, color in source.colormap(self.bands[0]).items():
-                self.colors[value] = color[:3]
-        gcps, crs = source.gcps
-        self.place = {"crs": crs, "gcps": gcps} if gcps else {}
-        if source.crs is not None or not source.transform.is_identity:
-            self.place = {"crs": source.crs, "transform": source.transform}
+                table[value] = color
+            self.colors, self.hidden = table[:, :3], table[:, 3] == 0
+        self.place = _place_of(path, source)
+
+    def _declared_bands(self) -> list[int]:
+        """The bands declared red, green and blue, in this order; else all but alpha.
+
+        Raises:
+            DataError: If these are neither one nor three; names the file.
+        """
+        from rasterio.enums import ColorInterp  # noqa: PLC0415
+
+        uses = list(self.source.colorinterp)
+        colors = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+        plain = [k for k, use in enumerate(uses, start=1) if use != ColorInterp.alpha]
+        is_declared = all(uses.count(color) == 1 for color in colors)
+        bands = [uses.index(color) + 1 for color in colors] if is_declared else plain
+        if len(bands) not in (1, 3):
+            said = f"{len(bands)} bands: say which are red, green and blue, such as --bands 1,2,3"
+            raise DataError(f"{self.path}: {said}")
+        if bands != plain:
+            order = ",".join(map(str, bands))
+            self.notes = (f"bands {order} are declared red, green and blue, and read as such; --bands reads others",)
+        return bands
+
+    def _check_exif(self) -> None:
+        orientation = self.source.tags().get("EXIF_Orientation", "1")
+        if orientation != "1":
+            raise DataError(f"{self.path}: its EXIF orientation is {orientation}, and a georeference is for pixels as "
+                            "they are stored: turn the pixels upright, orientation 1")  # fmt: skip
 
     def _check_values(self) -> None:
         orientation = (_tiff_tags(self.path) or {}).get(ORIENTATION, 1)
@@ -222,22 +222,49 @@ class _Windowed(Raster):
                 raise DataError(f"{self.path}: band {band} has values of {said}: scale it to uint8 or uint16")
 
     def read(self, window: Window) -> tuple[Tensor, Tensor | None]:
-        rasterio = needed_rasterio()
-        where = rasterio.windows.Window(window.left, window.top, window.width, window.height)
-        try:
+        where = needed_rasterio().windows.Window(window.left, window.top, window.width, window.height)
+        with self._naming(f"rows {window.top} to {window.bottom}, columns {window.left} to {window.right}: "):
             values = self.source.read(self.bands, window=where)
-            valid = self.source.read_masks(self.bands, window=where).any(0) if self.masked else None
-        except rasterio.errors.RasterioError as error:
-            where_it_is = f"rows {window.top} to {window.bottom}, columns {window.left} to {window.right}"
-            reason = error.__cause__ or error  # GDAL's own words, where rasterio only points at them
-            raise DataError(f"{self.path}: {where_it_is}: broken or cut off: copy it again ({reason})") from error
+            valid = self._valid(values, where)
         return self._rgb(values), None if valid is None else torch.from_numpy(valid)
+
+    def _valid(self, values: UInt8[np.ndarray, "_ _ _"] | UInt16[np.ndarray, "_ _ _"], where: Any) -> np.ndarray | None:
+        """Where all of them say so: mask or value for no data, alpha, and palette. None = everywhere.
+
+        GDAL's masks heed one of them only: a mask before alpha, and a value for no data before both.
+        """
+        masks = []
+        if self.masked:
+            with quiet():
+                masks.append(self.source.read_masks(self.bands, window=where).any(0))
+        if self.masked and all(value is not None for value in self.no_data):
+            masks.append((values != np.array(self.no_data)[:, None, None]).any(0))
+        if self.alpha is not None:
+            masks.append(self.source.read(self.alpha, window=where) > 0)
+        if self.hidden is not None and self.hidden[values[0]].any():
+            masks.append(~self.hidden[values[0]])
+        return np.logical_and.reduce(masks) if masks else None
+
+    @contextmanager
+    def _naming(self, where: str) -> Iterator[None]:
+        """Errors of reading name the file.
+
+        Raises:
+            DataError: If GDAL cannot read it there.
+        """
+        try:
+            yield
+        except gdal_errors() as error:
+            reason = error.__cause__ or error  # GDAL's own words, where rasterio only points at them
+            raise DataError(f"{self.path}: {where}broken or cut off: copy it again ({reason})") from error
 
     def reduced(self, size: Size) -> Tensor:
         rasterio = needed_rasterio()
         way = rasterio.enums.Resampling
         how = way.average if self.colors is None else way.nearest
-        return self._rgb(self.source.read(self.bands, out_shape=(len(self.bands), *size), resampling=how))
+        with self._naming(""):
+            values = self.source.read(self.bands, out_shape=(len(self.bands), *size), resampling=how)
+        return self._rgb(values)
 
     def _rgb(self, values: UInt8[np.ndarray, "_ _ _"] | UInt16[np.ndarray, "_ _ _"]) -> UInt8[Tensor, "3 _ _"]:
         if self.colors is not None:
@@ -245,6 +272,18 @@ class _Windowed(Raster):
         if values.dtype == np.uint16:
             values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
         return _as_rgb(values)
+
+
+def _place_of(path: Path, source: Any) -> Place:
+    """Transform or control points, and RPCs; a world file that GDAL passes over counts, too."""
+    gcps, crs = source.gcps
+    place = {"crs": crs, "gcps": gcps} if gcps else {}
+    transform = source.transform
+    if transform.is_identity and not gcps and (world := world_file(path)) is not None:
+        transform = read_world_file(world)
+    if source.crs is not None or not transform.is_identity:
+        place = {"crs": source.crs, "transform": transform}
+    return place | ({"rpcs": source.rpcs} if source.rpcs else {})
 
 
 def _checked_bands(path: Path, bands: Sequence[int], count: int) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from smalti.containers import Predictions
 J = TypeVar("J")
 R = TypeVar("R")
 T = TypeVar("T")
-Picture = UInt8[Tensor, "3 height width"]
+Picture = UInt8[Tensor, "channels height width"]
 AHEAD, BEHIND = 2, 4
 """Pictures that are read before their turn, and answers that may wait to be written, beside those being predicted."""
 MOST_PIXELS = 1 << 24

@@ -13,7 +13,7 @@ from smalti.data.fit import fit_picture
 from smalti.labels import LabelSet
 from smalti.models.contract import SegmentationModel
 from smalti.predict.memory import check_whole, choose_tiles
-from smalti.predict.pictures import Picture, as_tensor
+from smalti.predict.pictures import Picture, as_tensor, without_alpha, without_class
 from smalti.predict.runtimes import Runtime, TorchRuntime
 from smalti.predict.tiling import Tiles, predict_tiled
 from smalti.predict.views import Views, predict_views
@@ -63,14 +63,14 @@ class Predictor:
 
     @torch.inference_mode()
     def __call__(self, picture: Picture) -> Predictions:
-        """The answer for one picture.
+        """The answer for one picture; transparent pixels, and those of a GeoTIFF that are no data, get no class.
 
         Raises:
             ValueError: If it is no picture, has another number of channels than the network takes, or is too large for
                 the memory that is left.
         """
-        image = as_tensor(picture)
         channels = self.model.in_channels
+        image, visible = without_alpha(as_tensor(picture), channels)
         if image.shape[0] != channels:
             raise ValueError(f"this network takes pictures with {channels} channels, got {image.shape[0]}")
         if self.views.scales != (1.0,) and self.policy.size is not None:
@@ -80,7 +80,8 @@ class Predictor:
             )
         with _LARGE if self.tiles == "auto" and _area(image) > WHOLE else contextlib.nullcontext():
             tiles = self._tiles_for(image)
-            return self._viewed(image) if tiles is None else predict_tiled(self._viewed, image, tiles)
+            answer = self._viewed(image) if tiles is None else predict_tiled(self._viewed, image, tiles)
+        return answer if visible is None else without_class(answer, ~visible)
 
     def _tiles_for(self, image: Tensor) -> Tiles | None:
         if self.tiles != "auto":

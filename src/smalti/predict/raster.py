@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from smalti.containers import ClassScores, Size
+from smalti.draw.image_files import save_drawing
 from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.overlay import overlay
-from smalti.files import replacing
 from smalti.labels import IGNORED, LabelSet
 from smalti.predict.geotiff import Raster
 from smalti.predict.label_tiff import read_reduced_labels, writing_labels
@@ -76,8 +75,7 @@ def write_preview(raster: Raster, written: Path, out: Path, labels: LabelSet) ->
     picture = raster.reduced(size).permute(1, 2, 0).numpy()
     ids = read_reduced_labels(written, size, labels)
     drawing = with_legend(overlay(picture, ids, labels), legend_entries(ids, labels))
-    with replacing(out) as part:
-        Image.fromarray(drawing).save(part, format="JPEG", quality=90)
+    save_drawing(drawing, out)
 
 
 def preview_size(size: Size) -> Size:

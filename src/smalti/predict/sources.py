@@ -16,20 +16,24 @@ from smalti.predict.folder import (
     open_journal,
     problem_of,
 )
-from smalti.predict.geotiff import count_pixels, is_raster, open_raster
+from smalti.predict.gdal import has_rasterio
+from smalti.predict.georeference import unread_georeference
+from smalti.predict.geotiff import count_pixels, is_raster, needs_gdal, open_raster
 from smalti.predict.journal import Job, Journal
 from smalti.predict.loading import load
 from smalti.predict.options import Options
 from smalti.predict.predictor import Predictor
 from smalti.predict.raster import predict_raster, write_preview
+from smalti.predict.raster_polygons import require_vector_packages, write_raster_polygons
 from smalti.predict.tiling import Tiles
 from smalti.predict.video import predict_video
 from smalti.predict.video_options import VideoOptions, answer_name, is_video
 from smalti.predict.writers import kinds_of
 
 Progress = Callable[[int, int], None]
-LABELS, PREVIEW = "_labels.tif", "_preview.jpg"
+LABELS, PREVIEW, GEOJSON = "_labels.tif", "_preview.jpg", ".geojson"
 """Endings of a raster's answers."""
+RASTER_KINDS = ("labels", "overlay", "polygons")
 MANY_FRAMES = 1000
 """Those of a video."""
 
@@ -56,8 +60,8 @@ def predict_sources(
 ) -> Outcome:
     """Answers everything named; one bad source never stops the rest.
 
-    Of rasters (georeferenced, or above 67 megapixels) only labels are written, as GeoTIFF with a preview; of videos the
-    overlay, or labels.
+    Of rasters (georeferenced, or above 67 megapixels) labels are written, as GeoTIFF with a preview, and polygons; of
+    videos the overlay, or labels.
 
     Raises:
         ValueError: If a source does not exist, there is no model, or it does not know what is asked for.
@@ -65,14 +69,18 @@ def predict_sources(
     videos = [source for source in sources if is_video(source)]
     paths = [Path(source) for source in sources if not is_video(source)]
     files = find_files(paths, out) if paths else []
-    rasters = [file for file in files if is_raster(file)]
+    rasters = [file for file in files if (is_raster if has_rasterio() else needs_gdal)(file)]
     in_parts = set(rasters)
     pictures = [file for file in files if file not in in_parts]
     kinds = kinds_of(show)
     if options.bands and pictures:
         telling.line(f"--bands is for rasters: {len(pictures)} pictures are taken in their own colours")
+    if not has_rasterio() and (georeferenced := [file for file in pictures if is_raster(file)]):
+        telling.line(unread_georeference(georeferenced))
     check_targets(pictures, out)
     _check_targets(rasters, videos, [*paths, *pictures], out)
+    if "polygons" in kinds:
+        _check_polygons(rasters, pictures, out)
     wishes = VideoOptions(smoothing=options.smoothing, every=options.every)
     outcome = Outcome(asked=len(pictures) + len(rasters) + len(videos))
     with open_journal(Path(model), kinds, out, options) as journal:
@@ -104,6 +112,20 @@ def _check_targets(rasters: Sequence[Path], videos: Sequence[str], paths: Sequen
                          "own --out")  # fmt: skip
 
 
+def _check_polygons(rasters: Sequence[Path], pictures: Sequence[Path], out: Path) -> None:
+    """An image and a raster of one name would have one GeoJSON.
+
+    Raises:
+        ValueError: If two would, or a package that writes polygons of rasters is missing.
+    """
+    if rasters:
+        require_vector_packages()
+    both = set(answer_names(rasters)) & set(answer_names(pictures))
+    if both:
+        raise ValueError(f"an image and a raster would both be answered in {out / min(both)}{GEOJSON}: predict them "
+                         "one by one, each with its own --out")  # fmt: skip
+
+
 @dataclass
 class _Answering:
     """Rasters and videos, one after the other, and the network, which is loaded when one of all sources needs it."""
@@ -121,6 +143,8 @@ class _Answering:
     predictor: Predictor | None = None
     side_by_side: bool = False
     """Whether the predictor is one for many pictures at once."""
+    notes: set[str] = field(default_factory=set)
+    """What was said of a raster already: it is not said of each."""
 
     def load(self, pictures: int = 0, side_by_side: bool = False) -> Predictor:
         """For so many pictures, or for the rest."""
@@ -144,22 +168,35 @@ class _Answering:
             self.outcome.failed.append(problem)
 
     def raster(self, file: Path, name: str) -> None:
-        others = [kind for kind in self.kinds if kind not in ("labels", "overlay")]
+        others = [kind for kind in self.kinds if kind not in RASTER_KINDS]
         if others:
-            raise ValueError(f"of rasters the labels are written, not {', '.join(others)}: choose --show labels")
+            raise ValueError(
+                f"of rasters labels and polygons are written, not {', '.join(others)}: choose --show labels,polygons"
+            )
         written, preview = self.out / f"{name}{LABELS}", self.out / f"{name}{PREVIEW}"
         job = Job.of(file, written.name)
         if self._is_done(job, written, preview):
             return
         tiles = self.options.tiles if isinstance(self.options.tiles, Tiles) else Tiles()
         with open_raster(file, self.options.bands) as raster:
+            self._say_once(file, *raster.notes)
             predictor = self.load()
             predictor.tiles = None  # a tile is looked at as it is
             with self._bar("tiles", job) as progress:
                 predict_raster(predictor, raster, written, predictor.labels, tiles, progress=progress)
             write_preview(raster, written, preview, predictor.labels)
-        self.journal.add(job, {})
+        polygons: list[Path] = []
+        if "polygons" in self.kinds:
+            polygons, note = write_raster_polygons(written, self.out / f"{name}{GEOJSON}", predictor.labels)
+            self._say_once(file, note)
+        self.journal.add(job, {"polygons": {"files": [path.name for path in polygons]}} if polygons else {})
         self.telling.line(f"{file}: labels in {written}, to be looked at in {preview.name}")
+
+    def _say_once(self, file: Path, *notes: str | None) -> None:
+        for note in notes:
+            if note is not None and note not in self.notes:
+                self.telling.line(f"{file}: {note}")
+                self.notes.add(note)
 
     def video(self, source: str) -> str | None:
         """What went wrong, if something did.
@@ -197,7 +234,9 @@ class _Answering:
             yield told
 
     def _is_done(self, job: Job, *written: Path) -> bool:
-        done = self.journal.entries(job) is not None and all(map(Path.exists, written))
+        entries = self.journal.entries(job)
+        more = [] if entries is None else entries.get("polygons", {}).get("files", [])
+        done = entries is not None and all(map(Path.exists, (*written, *(self.out / name for name in more))))
         if done:
             self.telling.line(f"{job.file}: answered already, in {written[0]}")
         return done

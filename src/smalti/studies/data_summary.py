@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
-from PIL import Image
 from torch import Tensor
 
 from smalti.containers import Instances
@@ -14,9 +13,9 @@ from smalti.data.dataset import Dataset, open_dataset, parse_data_argument
 from smalti.data.derive import sample_objects
 from smalti.data.doubts import find_doubts
 from smalti.draw.boxes import draw_boxes
+from smalti.draw.image_files import save_png
 from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.overlay import overlay
-from smalti.files import replacing
 from smalti.labels import IGNORED, LabelSet
 
 SPLITS = ("train", "val", "test")
@@ -129,5 +128,4 @@ def _draw(dataset: Dataset, path: Path) -> None:
         return
     width = max(t.shape[1] for t in tiles)
     padded = [np.pad(t, ((0, 8), (0, width - t.shape[1]), (0, 0)), constant_values=255) for t in tiles]
-    with replacing(path) as part:
-        Image.fromarray(np.concatenate(padded)).save(part, format="PNG")
+    save_png(np.concatenate(padded), path)

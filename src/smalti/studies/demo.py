@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image
 from torch import Tensor
 
 from smalti import session
 from smalti.data.dataset import open_dataset
+from smalti.draw.image_files import save_png
 from smalti.predict.folder import predict_files
 from smalti.training.run import Reporting
 
@@ -41,7 +41,7 @@ def run_demo(out: Path, write: Callable[[str], None], bar: bool = False) -> bool
     pictures.mkdir()
     for index in range(PICTURES):
         array = scenes.read(index).image.as_subclass(Tensor).permute(1, 2, 0).numpy()
-        Image.fromarray(array).save(pictures / f"scene_{index}.png")
+        save_png(array, pictures / f"scene_{index}.png")
     predict_files(run, sorted(pictures.iterdir()), out / "answers", "both")
     write("\nDone. Look at")
     write(f"  {out / 'test' / 'report.html'}   what it can do: numbers, curves, best and worst pictures")

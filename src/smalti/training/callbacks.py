@@ -11,9 +11,9 @@ from typing import Any
 import lightning
 import rich
 from lightning.pytorch.callbacks import Callback, RichProgressBar
-from PIL import Image
 
 from smalti import checkpoint
+from smalti.draw.image_files import save_png
 from smalti.files import replacing, write_text
 from smalti.training.monitoring import LOSS
 from smalti.training.task import SegmentationTask
@@ -112,8 +112,7 @@ class RunFolder(Callback):
     def _save_examples(self, task: SegmentationTask, epoch: int) -> None:
         """Left the truth, right the answer of the first validation pictures, after this epoch."""
         for number, drawn in enumerate(task.examples):
-            with replacing(self.out / EXAMPLES / f"epoch_{epoch:03d}_{number}.png") as part:
-                Image.fromarray(drawn).save(part, format="PNG")
+            save_png(drawn, self.out / EXAMPLES / f"epoch_{epoch:03d}_{number}.png")
         task.examples = []
 
     def _save_state(self, trainer: lightning.Trainer) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from smalti.containers import Predictions
 from smalti.draw.heat import heat_map, with_scale
-from smalti.draw.overlay import save_drawing
+from smalti.draw.image_files import save_drawing
 from smalti.files import write_text
 from smalti.predict.writers.contract import Entry, Picture, Writer, as_array, known
 

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from smalti.containers import Instances, Predictions
 from smalti.draw.boxes import draw_boxes
+from smalti.draw.image_files import save_drawing, save_png
 from smalti.draw.legend import with_legend
 from smalti.draw.objects import draw_objects, object_entries
-from smalti.draw.overlay import save_drawing
-from smalti.files import replacing, write_text
+from smalti.files import write_text
 from smalti.geometry.masks import encode_mask
 from smalti.predict.writers.coco_results import described, result_of, write_results
 from smalti.predict.writers.contract import (
@@ -45,8 +44,7 @@ class Objects(Writer):
         if len(found) > MOST_OBJECTS:
             raise ValueError(f"{len(found)} objects are more than the {MOST_OBJECTS} that a 16-bit file can number")
         ids, classes = found.ids(), found.labels.tolist()
-        with replacing(self.out / f"{name}_instances.png") as part:
-            Image.fromarray(ids.astype(np.uint16)).save(part, format="PNG", compress_level=1)
+        save_png(ids.astype(np.uint16), self.out / f"{name}_instances.png")
         drawing = with_legend(
             draw_objects(picture, ids, classes, answer.labels), object_entries(classes, answer.labels)
         )
@@ -117,7 +115,6 @@ class CityscapesFiles(Writer):
             zip(as_array(found.masks), found.labels.tolist(), scores_of(found), strict=True)
         ):
             path = folder / f"{k:03d}.png"
-            with replacing(path) as part:
-                Image.fromarray(mask.astype(np.uint8) * 255).save(part, format="PNG", compress_level=1)
+            save_png(mask.astype(np.uint8) * 255, path)
             lines.append(f"{folder.name}/{path.name} {answer.labels.ids[label]} {score:.6f}\n")
         write_text(self.out / f"{name}.txt", "".join(lines))

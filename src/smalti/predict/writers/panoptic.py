@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Int32
 
 from smalti.containers import Predictions
+from smalti.draw.image_files import save_drawing, save_png
 from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.objects import draw_objects
-from smalti.draw.overlay import overlay, save_drawing
-from smalti.files import replacing, write_text
+from smalti.draw.overlay import overlay
+from smalti.files import write_text
 from smalti.geometry.boxes import object_boxes
 from smalti.geometry.panoptic import STRIDE, panoptic_segments
 from smalti.labels import IGNORED, LabelSet
@@ -61,10 +61,8 @@ class Panoptic(Writer):
         """See `Writer`."""
         found = segments_of(answer)
         numbers = np.ascontiguousarray(found.map, dtype="<u4")
-        blue_green_red = numbers.view(np.uint8).reshape(*numbers.shape, 4)[..., 2::-1]
-        _, encoded = cv2.imencode(".png", np.ascontiguousarray(blue_green_red))
-        with replacing(self.out / f"{name}_panoptic.png") as part:
-            part.write_bytes(encoded.tobytes())
+        red_green_blue = numbers.view(np.uint8).reshape(*numbers.shape, 4)[..., :3]
+        save_png(np.ascontiguousarray(red_green_blue), self.out / f"{name}_panoptic.png")
         save_drawing(_drawn(picture, found, answer.labels), self.out / f"{name}_panoptic_overlay.jpg")
         return {
             **described(file, name, picture, answer.labels),

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from smalti.containers import Predictions
+from smalti.draw.image_files import save_drawing
 from smalti.draw.legend import legend_entries, with_legend
-from smalti.draw.overlay import overlay, save_drawing, save_index_png
+from smalti.draw.overlay import overlay, save_index_png
 from smalti.files import replacing, write_text
 from smalti.labels import LabelSet
 from smalti.predict.writers.contract import Entry, NoSuchAnswerError, Picture, Writer, as_array, known
@@ -48,9 +49,11 @@ class Probabilities(Writer):
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""
-        probabilities = as_array(known(answer, "probabilities").half())
+        probabilities = np.ascontiguousarray(as_array(known(answer, "probabilities").half()))
+        header = np.lib.format.header_data_from_array_1_0(probabilities)
         with replacing(self.out / f"{name}_probabilities.npy") as part, part.open("wb") as opened:
-            np.save(opened, probabilities)
+            np.lib.format.write_array_header_1_0(opened, header)
+            opened.write(probabilities.data)  # np.save writes past Python's file, and may overlook a full disk
         return answer.labels.to_json()
 
     def finish(self, entries: Sequence[Entry]) -> None:
