@@ -8,7 +8,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "smalti"
 FILES = sorted(SOURCE.rglob("*.py"))
 RANK = {
-    "labels": 0, "geometry": 0, "files": 0, "hardware": 0, "settings": 0,
+    "labels": 0, "geometry": 0, "files": 0, "hardware": 0, "settings": 0, "json_files": 0,
+    "label_table": 0,
     "containers": 1,
     "recipe": 2, "parts": 2, "data": 2, "metrics": 2, "draw": 2,
     "models": 3,
@@ -20,7 +21,9 @@ RANK = {
     "studies": 9,
     "cli": 10, "__init__": 10, "__main__": 10,
 }  # fmt: skip
-SAME_RANK_ALLOWED = {("data", "recipe")}
+SAME_RANK_ALLOWED = {
+    ("data", "recipe"), ("labels", "label_table"), ("labels", "json_files"), ("label_table", "settings")
+}  # fmt: skip
 FORBIDDEN = {
     "parts": {"labels", "containers"},
     "models": {"data", "metrics", "draw"},

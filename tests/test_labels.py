@@ -64,7 +64,7 @@ def test_colors_differ():
 
 
 def test_a_misspelt_key_of_a_class_is_named():
-    with pytest.raises(ValueError, match='"colour" is not a key of a class; known: id, name, color, thing'):
+    with pytest.raises(ValueError, match=r'classes\[0\]: unknown key "colour": did you mean "color"\?'):
         LabelSet.from_json({"classes": [{"name": "a", "colour": [1, 2, 3]}]})
 
 

@@ -1,12 +1,14 @@
 import dataclasses
 import json
+from collections.abc import Mapping
+from typing import Literal
 
 import pytest
 
-from smalti.models.create import find_recipe, model_class
+from smalti.models.create import config_type, find_recipe
 from smalti.parts.losses import BoundaryWeights, SemanticLoss
 from smalti.recipe import InputPolicy, TrainingRecipe, recipe_from_json
-from smalti.settings import override, to_json
+from smalti.settings import from_json, override, to_json
 
 
 @pytest.mark.parametrize(
@@ -16,7 +18,7 @@ from smalti.settings import override, to_json
 def test_a_recipe_survives_json(name):
     recipe = find_recipe(name)
     text = json.dumps(to_json(recipe))
-    assert recipe_from_json(json.loads(text), model_class(recipe.model).config_type) == recipe
+    assert recipe_from_json(json.loads(text), config_type) == recipe
 
 
 @pytest.mark.parametrize(
@@ -116,3 +118,64 @@ def test_words_with_an_x_are_words(text):
 def test_no_changes():
     recipe = find_recipe("ivanet.scenes")
     assert override(recipe, {}) == recipe
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    size: tuple[int, int] | None = None
+    rate: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Whole:
+    name: str
+    count: int = 0
+    flag: bool = False
+    stride: Literal[8, 16] = 8
+    part: Part = Part()
+    parts: tuple[Part, ...] = ()
+    numbers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def test_values_of_json_have_their_own_types():
+    values = {"name": "x", "count": 2.0, "flag": True, "part": {"size": [3, 4], "rate": 1}, "numbers": {"a": 1}}
+    assert from_json(values, Whole) == Whole(
+        name="x", count=2, flag=True, part=Part(size=(3, 4), rate=1.0), numbers={"a": 1.0}
+    )
+    assert from_json({"name": "x", "other": 1}, Whole, ignore_unknown=True) == Whole(name="x")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, 'needs the key "name"'),
+        ({"name": "x", "cuont": 1}, 'unknown key "cuont": did you mean "count"'),
+        ({"name": 1}, "name: must be text, got 1"),
+        ({"name": "x", "count": "1"}, 'count: must be a whole number, got "1": write 1 without quotes'),
+        ({"name": "x", "count": 0.6}, "count: must be a whole number, got 0.6"),
+        ({"name": "x", "count": None}, "count: must be a whole number, got null"),
+        ({"name": "x", "flag": "false"}, 'flag: must be true or false, got "false": write false without quotes'),
+        ({"name": "x", "flag": 1}, "flag: must be true or false, got 1"),
+        ({"name": "x", "stride": "8"}, 'stride: must be one of 8, 16, got "8"'),
+        ({"name": "x", "stride": True}, "stride: must be one of 8, 16, got true"),
+        ({"name": "x", "part": []}, r"part: must be an object .* size, rate, got \[\]"),
+        ({"name": "x", "part": {"size": [1.5, 2]}}, r"part.size\[0\]: must be a whole number, got 1.5"),
+        ({"name": "x", "part": {"size": [1]}}, "part.size: must be 2 values, got 1"),
+        ({"name": "x", "part": {"rate": 10**400}}, "part.rate: must be a number, got 1000"),
+        ({"name": "x", "parts": [{}, {"rate": True}]}, r"parts\[1\].rate: must be a number, got true"),
+        ({"name": "x", "numbers": {"a": "1.5"}}, "numbers.a: must be a number, got .*: write 1.5 without quotes"),
+        ([1], "must be an object .* name, count, .*, got .1."),
+    ],
+)
+def test_values_of_another_type_are_told_where(values, message):
+    with pytest.raises(ValueError, match=message):
+        from_json(values, Whole)
+
+
+def test_text_is_for_the_command_line_only():
+    assert override(Whole(name="x"), {"flag": "no", "count": "3", "part.size": "3x4"}) == Whole(
+        name="x", count=3, part=Part(size=(3, 4))
+    )
+    with pytest.raises(ValueError, match='count=x: must be a whole number, got "x"'):
+        override(Whole(name="x"), {"count": "x"})
+    assert override(Whole(name="x"), {"part": '{"rate": 2}'}).part == Part(rate=2.0)

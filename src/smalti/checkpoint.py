@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from smalti.files import replacing
+from smalti.json_files import parse_json
 from smalti.labels import LabelSet
 from smalti.models.contract import SegmentationModel
-from smalti.models.create import CARD, build, load_weights, model_class
+from smalti.models.create import CARD, build, config_type, load_weights, model_class
 from smalti.recipe import Recipe, recipe_from_json
-from smalti.settings import override, to_json
+from smalti.settings import from_json, override, to_json
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
@@ -63,31 +64,63 @@ class Card:
         """The card as it stands in the file at `path`.
 
         Raises:
-            ValueError: If a newer version wrote it, or it is none.
+            ValueError: If a newer version wrote it, or it is none; says where, what was expected, and what came.
         """
         try:
-            values = json.loads(text)
-            made_with, version = int(values.get("format", FORMAT)), values.get("version", "")
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: its card cannot be read: {error}") from error
-        if made_with > FORMAT:
-            raise ValueError(f"{path}: made by smalti {version}, which is newer than this one: "
-                             "pip install --upgrade smalti")  # fmt: skip
-        try:
-            return cls(
-                recipe=recipe_from_json(values["recipe"], model_class(values["recipe"]["model"]).config_type),
-                labels=LabelSet.from_json(values["labels"]),
-                epoch=values["epoch"],
-                steps=values["steps"],
-                metrics=values["metrics"],
-                version=version,
-                terms=values.get("terms", ""),
-                export=values.get("export", {}),
-            )
-        except KeyError as error:
-            raise ValueError(f"{path}: its card lacks {error}: made again by `smalti export` or a training") from error
+            values = parse_json(text)
+            made_with = from_json(values, _Format, ignore_unknown=True)
+            if made_with.format <= FORMAT:
+                return cls.from_json(values)
         except ValueError as error:
-            raise ValueError(f"{path}: its card cannot be read: {error}") from error
+            raise ValueError(f"{path}: its card cannot be read: {error}. Make the file again, with `smalti export` or "
+                             "a training") from error  # fmt: skip
+        raise ValueError(f"{path}: made by smalti {made_with.version}, which is newer than this one: "
+                         "pip install --upgrade smalti")  # fmt: skip
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Card":
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ValueError: If it is no card; says where, what was expected, and what came.
+        """
+        parts = {key: value for key, value in values.items() if key != "format"}
+        readers: dict[str, Callable[[Any], Any]] = {
+            "recipe": lambda recipe: recipe_from_json(recipe, config_type),
+            "labels": LabelSet.from_json,
+        }
+        for key in readers.keys() & parts.keys():
+            try:
+                parts[key] = readers[key](parts[key])
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
+        return from_json(parts, cls)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Format:
+    """Which version of the package wrote a card, in which format: read first, as the rest may be in a newer one."""
+
+    format: int = FORMAT
+    version: str = ""
+
+
+def check_card(card: Card) -> None:
+    """Writes a card as text and reads it back, so that a checkpoint nobody could load is an error before the training.
+
+    Raises:
+        ValueError: If it cannot be written, cannot be read again, or says something else then.
+    """
+    where = f"recipe {card.recipe.name}: its checkpoint could not be loaded again"
+    try:
+        written = card.to_json()
+        read = Card.from_json(parse_json(json.dumps(written))).to_json()
+    except (TypeError, ValueError) as error:  # TypeError: a value that JSON does not have
+        raise ValueError(f"{where}: {error}") from error
+    differing = [key for key in written if written[key] != read[key]]
+    if differing:
+        raise ValueError(f"{where} as it is: its {differing[0]} is {written[differing[0]]} and would be read as "
+                         f"{read[differing[0]]}")  # fmt: skip
 
 
 def save(model: SegmentationModel, card: Card, path: Path, *, half: bool = False) -> None:

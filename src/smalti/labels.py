@@ -6,7 +6,8 @@ two unlike ones are never compared.
 
 import colorsys
 import json
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-IGNORED = 255
-"""The label of pixels that belong to no class; fixed in every tensor of the package."""
+from smalti.json_files import load_json
+from smalti.label_table import IGNORED, Color, parse_color, parse_table
+
+__all__ = [
+    "CAMVID", "CITYSCAPES", "IGNORED", "MAX_CLASSES", "MAX_ID", "SIFT_FLOW", "STANFORD_BACKGROUND", "VOC", "Color",
+    "LabelSet", "distinct_colors",
+]  # fmt: skip
+
 MAX_CLASSES = 255
 MAX_ID = 65536
 """Values in mask files are below this: they have 8 or 16 bits."""
 NO_CLASS_COLORS = ((0, 0, 0), (224, 224, 192), *((grey, grey, grey) for grey in range(255, 0, -1)))
 """Colours for pixels without a class, the first that no class has: black, VOC's border colour, greys."""
-Color = tuple[int, int, int]
 
 
 def distinct_colors(count: int) -> tuple[Color, ...]:
@@ -60,12 +66,18 @@ class LabelSet:
         """Fills in default colours and ids.
 
         Raises:
-            ValueError: If names repeat, lengths differ, or an id stands for two things.
+            ValueError: If names repeat or are none, lengths differ, a colour is none, or an id stands for two things.
         """
+        if not all(isinstance(name, str) and name.strip() for name in self.names):
+            raise ValueError(f"class names must be text that is not empty, got {list(self.names)}")
         if not 1 <= len(self.names) <= MAX_CLASSES:
             raise ValueError(f"a label set needs 1 to {MAX_CLASSES} classes, got {len(self.names)}")
-        object.__setattr__(self, "colors", self.colors or distinct_colors(len(self.names)))
-        object.__setattr__(self, "ids", self.ids or tuple(range(len(self.names))))
+        if not self.colors:
+            object.__setattr__(self, "without_color", frozenset(self.names))
+        colors = self.colors or distinct_colors(len(self.names))
+        object.__setattr__(self, "colors", tuple(parse_color(color) for color in colors))
+        object.__setattr__(self, "ids", _whole_numbers(self.ids) or tuple(range(len(self.names))))
+        object.__setattr__(self, "ignored_ids", _whole_numbers(self.ignored_ids))
         for what, values in (("name", self.names), ("id", self.ids + self.ignored_ids)):
             repeated = sorted({str(v) for v in values if values.count(v) > 1})
             if repeated:
@@ -86,6 +98,9 @@ class LabelSet:
             return classes
         if isinstance(classes, int):
             return cls(names=tuple(f"class_{k}" for k in range(classes)))
+        if isinstance(classes, str):  # its letters would become the classes
+            raise ValueError(f'classes must be a number, a list of names or a LabelSet, got "{classes}": for one class '
+                             f'write ["{classes}"]')  # fmt: skip
         return cls(names=tuple(classes))
 
     def __len__(self) -> int:
@@ -139,7 +154,23 @@ class LabelSet:
             ids=(*self.ids, self.no_class_value),
             ignored_ids=self.ignored_ids[1:],
             title=self.title,
+            without_color=self.without_color,
         )
+
+    def hint_for(self, value: int) -> str:
+        """What to do about a mask's value that no id stands for, if the ids look shifted by one; else "".
+
+        Masks that number their classes from 1 look like that beside a table without ids, which numbers them from 0.
+        """
+        first, count = min(self.ids), len(self)
+        if set(self.ids) != set(range(first, first + count)) or value not in (first - 1, first + count):
+            return ""
+        start = first + 1 if value == first + count else first - 1
+        entries = ", ".join(f'{{"id": {start + k}, "name": "{name}"}}' for k, name in enumerate(self.names[:2]))
+        more = ", …" if count > 2 else ""
+        return (f"the classes of the table are {first} to {first + count - 1}; if those of the masks are {start} to "
+                f'{start + count - 1}, give every class its id in labels.json: {{"classes": [{entries}{more}]}}, and '
+                'name values of no class in "ignored_ids"')  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """The content of `labels.json`, the same layout that people write for their own folders."""
@@ -150,29 +181,22 @@ class LabelSet:
         return {"title": self.title, "classes": classes, "ignored_ids": list(self.ignored_ids)}
 
     @classmethod
-    def from_json(cls, table: dict[str, Any]) -> "LabelSet":
-        """Reads what `to_json` wrote, or a person: `id`, `color` and `thing` of a class may be left out.
+    def from_json(cls, table: Any) -> "LabelSet":
+        """Reads what `to_json` wrote, or a person: see `label_table.parse_table`.
 
         Raises:
-            ValueError: If there is no list `classes` whose entries have a `name`.
+            ValueError: If it is no class table; says where, what was expected, and what came.
         """
-        classes = table.get("classes")
-        if not isinstance(classes, list) or not all(isinstance(c, str | dict) for c in classes):
-            raise ValueError('a class table needs "classes": a list of names or of {"id", "name", "color", "thing"}')
-        entries = [{"name": c} if isinstance(c, str) else c for c in classes]
-        if not all(isinstance(e.get("name"), str) for e in entries):
-            raise ValueError('each entry of "classes" needs a "name"')
-        unknown = sorted({key for e in entries for key in e} - {"id", "name", "color", "thing"})
-        if unknown:
-            raise ValueError(f'"{unknown[0]}" is not a key of a class; known: id, name, color, thing')
-        defaults = distinct_colors(len(entries))
+        read = parse_table(table)
+        defaults = distinct_colors(len(read.classes))
         return cls(
-            names=tuple(e["name"] for e in entries),
-            colors=tuple(_color(e.get("color", default)) for e, default in zip(entries, defaults, strict=True)),
-            things=frozenset(e["name"] for e in entries if e.get("thing")),
-            ids=tuple(int(e.get("id", k)) for k, e in enumerate(entries)),
-            ignored_ids=tuple(int(v) for v in table.get("ignored_ids", [IGNORED])),
-            title=str(table.get("title", "")),
+            names=tuple(entry.name for entry in read.classes),
+            colors=tuple(e.rgb() or default for e, default in zip(read.classes, defaults, strict=True)),
+            things=frozenset(entry.name for entry in read.classes if entry.thing),
+            ids=read.ids(),
+            ignored_ids=read.all_ignored_ids(),
+            title=read.title,
+            without_color=frozenset(entry.name for entry in read.classes if entry.color is None),
         )
 
     @classmethod
@@ -182,9 +206,10 @@ class LabelSet:
         Raises:
             ValueError: If the file is not such a table; names the file.
         """
+        table = load_json(path)
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, AttributeError) as error:
+            return cls.from_json(table)
+        except ValueError as error:
             raise ValueError(f"{path}: not a class table: {error}") from error
 
     def to_text(self) -> str:
@@ -192,11 +217,12 @@ class LabelSet:
         return json.dumps(self.to_json(), indent=1, ensure_ascii=False) + "\n"
 
 
-def _color(value: Any) -> Color:
-    r, g, b = (int(v) for v in value)
-    if not all(0 <= v <= 255 for v in (r, g, b)):
-        raise ValueError(f"a colour is three numbers from 0 to 255, got {value}")
-    return r, g, b
+def _whole_numbers(ids: Iterable[Any]) -> tuple[int, ...]:
+    """Python's own integers, which JSON can hold, of any kind of whole numbers."""
+    try:
+        return tuple(operator.index(value) for value in ids)
+    except TypeError as error:
+        raise ValueError(f"class ids and ignored ids must be whole numbers, got {ids}") from error
 
 
 CAMVID = LabelSet(

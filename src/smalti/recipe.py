@@ -7,7 +7,7 @@ changes are made with `settings.override(recipe, {"training.steps": 100})`, on t
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -182,7 +182,14 @@ class Ablation:
     """What the table shows, the most important first."""
 
 
-def recipe_from_json(values: Mapping[str, Any], config: type[Any]) -> Recipe:
-    """A whole recipe from its JSON; `config` is the `Config` class of its model."""
+def recipe_from_json(values: Any, config_type: Callable[[str], type[Any]]) -> Recipe:
+    """A whole recipe from its JSON; `config_type` gives the `Config` class of a model's name.
+
+    Raises:
+        ValueError: If it is no recipe; says where, what was expected, and what came.
+    """
     recipe = from_json(values, Recipe)
-    return dataclasses.replace(recipe, config=from_json(recipe.config, config))
+    try:
+        return dataclasses.replace(recipe, config=from_json(recipe.config, config_type(recipe.model)))
+    except ValueError as error:
+        raise ValueError(f"config of {recipe.model}: {error}") from error

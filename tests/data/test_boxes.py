@@ -204,6 +204,7 @@ def test_vocs_corners_are_pixels_counted_from_one(tmp_path):
         (voc_xml([("person", (1, "nan", 40, 5), 0)]), "a number that is none"),
         (voc_xml([("person", (1, "x", 40, 5), 0)]), "needs a bndbox with the numbers"),
         ("<annotation><object></object></annotation>", r"object 1 \(without a name\)"),
+        (voc_xml([("person", (1, 1, 5, 5), "no")]), r'object 1 \(person\): difficult must be 0 or 1, got "no"'),
         ("<annotation>", "cannot be read as XML"),
         ("<annotation><size><width>32</width><height>99</height></size></annotation>", "is for a picture of 99 x 32"),
     ],

@@ -110,6 +110,11 @@ def changed(**change):
     return content
 
 
+def category(**change):
+    content = coco_file("train")
+    return {**content, "categories": [{"id": 1, "name": "a", **change}, *content["categories"][1:]]}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -135,6 +140,12 @@ def changed(**change):
         (changed(segmentation={"size": [3, 3], "counts": [9]}), r"annotation 2 has run lengths for \[3, 3\] pixels"),
         ({**coco_file("train"), "images": coco_file("train")["images"] * 2}, "image 100 is there twice"),
         ({**coco_file("train"), "categories": [{"id": 1, "name": "a"}] * 2}, "category 1 is there twice"),
+        (category(color="blue"), r'category 1 \("a"\): the color "blue" cannot be read'),
+        (category(color=[1, 2, 3, 0]), "alpha of 0"),
+        (category(isthing="false"), r'category 1 \("a"\): isthing: must be true or false or one of 0, 1, got "false"'),
+        (category(isthing=2), "isthing: must be"),
+        (category(id=1.5), 'entry 0 of "categories" needs a proper "id", has 1.5'),
+        (changed(iscrowd="0"), "an iscrowd of 0 or 1, has 0"),
         ({"images": [], "annotations": []}, 'it has no list "categories"'),
         ([], 'it has no list "images"'),
     ],

@@ -214,7 +214,7 @@ def test_sizes_that_differ(tmp_path):
 def test_broken_class_table(tmp_path):
     root = write_folder(tmp_path)
     (root / "labels.json").write_text("{")
-    with pytest.raises(DataError, match=r"labels\.json: not a class table"):
+    with pytest.raises(DataError, match=r"labels\.json: is broken JSON at line 1"):
         opened(root)
 
 

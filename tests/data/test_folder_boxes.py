@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from fake_datasets import SIZE, FolderShape, picture, save, write_folder
+from smalti.checkpoint import Card, check_card
 from smalti.cli import main
 from smalti.data.dataset import DataError, open_dataset
+from smalti.models.create import find_recipe
 
 HEIGHT, WIDTH = SIZE
 
@@ -207,3 +209,16 @@ def test_a_network_learns_and_finds_them(root, tmp_path, monkeypatch):
     assert ended.value.code in (0, None)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert 0 <= metrics["boxes.map50"] <= 1
+
+
+def test_colors_of_categories_as_annotation_tools_write_them(root):
+    """COCO Annotator writes "#a60f2f"; its characters once stood in the checkpoint, which nobody could read then."""
+    path = root / "boxes" / "all.json"
+    content = json.loads(path.read_text())
+    content["categories"][0] |= {"color": "#a60f2f", "supercategory": "", "metadata": {}, "keypoint_colors": []}
+    content["categories"][1] |= {"color": None, "isthing": True}
+    path.write_text(json.dumps(content))
+    labels = opened(root).labels
+    assert labels.colors[1] == (0xA6, 0x0F, 0x2F)
+    assert labels.things == {"car", "dog"}
+    check_card(Card(recipe=find_recipe("ivanet.scenes"), labels=labels, metrics={}))

@@ -16,6 +16,7 @@ from smalti.checkpoint import FORMAT, Card
 from smalti.export.forms import FORMS, OpenVinoForm
 from smalti.export.program import Program, to_program
 from smalti.labels import LabelSet
+from smalti.models.create import CARD
 from smalti.parts.encoders import indexed_vgg
 from smalti.parts.same_padding import SameConv2d
 from smalti.predict.loading import Execution, exported_card, load, load_with_card
@@ -146,6 +147,24 @@ def test_a_newer_version_is_named(written, card, tmp_path):
     onnx.save(model, tmp_path / "newer.onnx")
     with pytest.raises(ValueError, match=r"made by smalti 9\.9\.9, which is newer than this one"):
         read_exported_card(tmp_path / "newer.onnx")
+
+
+@pytest.mark.parametrize(
+    ("export", "message"),
+    [
+        ({}, 'needs the key "outputs"'),
+        ({"outputs": ["semantic"]}, 'needs the key "precision"'),
+        ({"outputs": "semantic", "precision": "float32"}, "outputs: must be a list of values"),
+        ({"outputs": ["semantics"], "precision": "float32"}, 'unknown output "semantics": did you mean "semantic"'),
+    ],
+)
+def test_a_card_that_does_not_say_how_it_was_exported(card, tmp_path, export, message):
+    nothing = onnx.helper.make_graph([], "nothing", [], [])
+    model = onnx.helper.make_model(nothing)
+    onnx.helper.set_model_props(model, {CARD: json.dumps({**card.to_json(), "export": export})})
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(ValueError, match=rf"net\.onnx: its card does not say how it was exported.*{message}"):
+        read_exported_card(tmp_path / "net.onnx")
 
 
 def test_changes_and_runtimes_that_a_file_cannot_have(written):

@@ -33,6 +33,19 @@ def ablation():
     return Ablation(name="test", recipe=override(find_recipe("sis_cnn.quick"), TINY), rows=rows, source="Table 9")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "is broken JSON"), ("[]", "not the numbers of a run"), ('{"metrics": {"a": "1"}}', "needs the key"),
+     ('{"metrics": {"a": "1"}, "protocol": {}, "seconds": 1}', "metrics.a: must be a number")],
+)  # fmt: skip
+def test_damaged_numbers_of_a_run_are_named(ablation, tmp_path, text, message):
+    file = tmp_path / "plain" / "seed_0" / "ablation.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    with pytest.raises(ValueError, match=rf"seed_0/ablation\.json: .*{message}"):
+        run_ablation(ablation, tmp_path, Trial(repeats=1), print)
+
+
 def test_runs_every_row_once_and_goes_on(ablation, tmp_path, monkeypatch):
     said = []
     assert run_ablation(ablation, tmp_path, Trial(repeats=1, only=("fast",)), said.append)

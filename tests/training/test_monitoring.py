@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from smalti import checkpoint
-from smalti.models.create import find_recipe
+from smalti.models.create import config_type, find_recipe
 from smalti.recipe import recipe_from_json
 from smalti.settings import override, to_json
 from smalti.training.callbacks import HISTORY, read_history
@@ -154,5 +154,5 @@ def test_recipes_that_name_miou_are_still_read():
     recipe = find_recipe("sis_cnn.quick")
     stored = to_json(recipe)
     stored["training"]["monitor"] = "semantic.miou"
-    read = recipe_from_json(stored, type(recipe.config))
+    read = recipe_from_json(stored, config_type)
     assert read == dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, monitor="semantic.miou"))

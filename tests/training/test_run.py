@@ -417,3 +417,32 @@ def test_the_last_validation_is_what_evaluation_measures(tiny, quiet, tmp_path):
 def test_a_folder_that_another_process_trains_in(tiny, tmp_path):
     with claimed(tmp_path / "run"), pytest.raises(ValueError, match="in use: another command or thread"):
         run(tiny(), tmp_path / "run")
+
+
+def test_a_card_that_could_not_be_written_is_an_error_before_training(tiny, quiet, tmp_path):
+    recipe = tiny(data__options={"size": (64, 96), "length": np.int64(8)})  # JSON has no number of this type
+    with pytest.raises(ValueError, match="checkpoint could not be loaded again: .*int64"):
+        run(recipe, tmp_path / "run", reporting=quiet[0])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"name": "x",}', "recipe.json: is broken JSON at line 1, column 1.: remove the comma"),
+        ("[]", "recipe.json: not a recipe: must be an object"),
+        ('{"name": "x", "model": "sis_cnn", "config": {"widths": "8"}, "data": {"set": "scenes"}}',
+         "recipe.json: not a recipe: config of sis_cnn: widths: must be a list of values"),
+    ],
+)  # fmt: skip
+def test_a_damaged_recipe_is_named_when_a_run_is_continued(tiny, tmp_path, text, message):
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        run(tiny(), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("text", ["epoch,miou\n1,good\n", "epoch,miou\n1,2,3\n"])
+def test_a_damaged_history_is_named(tmp_path, text):
+    (tmp_path / HISTORY).write_text(text)
+    with pytest.raises(ValueError, match="history.csv: not the history of a run"):
+        read_history(tmp_path / HISTORY)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from jaxtyping import Int32, UInt8
@@ -18,7 +18,10 @@ from smalti.containers import Instances, Size
 from smalti.data.boxes import OverhangCount, annotated_boxes, is_far_outside, overhang, what_is_wrong
 from smalti.data.contract import DataError, first_few, refuse
 from smalti.geometry.masks import decode_mask
+from smalti.json_files import parse_json
+from smalti.label_table import parse_color
 from smalti.labels import IGNORED, distinct_colors
+from smalti.settings import from_json
 
 FEWEST = 6
 """Numbers of a polygon: three points."""
@@ -55,6 +58,14 @@ class CocoCategory:
     is_thing: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class CategoryOptions:
+    """What a category of a file may say beside its number and name."""
+
+    color: Any = None
+    isthing: bool | Literal[0, 1] = 1
+
+
 def read_json(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     """A JSON file with these lists.
 
@@ -62,7 +73,7 @@ def read_json(path: Path, keys: Sequence[str]) -> dict[str, Any]:
         DataError: If it cannot be read, or a list is missing; names the file.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON: {error}") from error
     lacking = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
@@ -75,19 +86,23 @@ def read_categories(content: Mapping[str, Any], path: Path) -> tuple[CocoCategor
     """The classes by rising number; those of files of objects are all of things.
 
     Raises:
-        DataError: If one lacks its number or name, or two have the same.
+        DataError: If one lacks its number or name, two have the same, or its color or isthing cannot be read; names all
+            such categories.
     """
     entries = _entries(content, "categories", {"id": _is_count, "name": _is_text}, path)
     _check_unique(path, "category", [entry["name"] for entry in entries])
-    return tuple(
-        CocoCategory(
-            number=entry["id"],
-            name=entry["name"],
-            color=tuple(entry.get("color", default)),
-            is_thing=bool(entry.get("isthing", 1)),
-        )
-        for entry, default in zip(entries, distinct_colors(len(entries)), strict=True)
-    )
+    categories, problems = [], []
+    for entry, default in zip(entries, distinct_colors(len(entries)), strict=True):
+        try:
+            options = from_json(entry, CategoryOptions, ignore_unknown=True)
+            color = default if options.color is None else parse_color(options.color)
+        except ValueError as error:
+            problems.append(f'category {entry["id"]} ("{entry["name"]}"): {error}')
+            continue
+        is_thing = bool(options.isthing)
+        categories.append(CocoCategory(number=entry["id"], name=entry["name"], color=color, is_thing=is_thing))
+    refuse(path, problems)
+    return tuple(categories)
 
 
 def read_pictures(content: Mapping[str, Any], path: Path) -> CocoFile:

@@ -107,7 +107,7 @@ class ImageRecord:
             return cls(**splits, changes=tuple(content["changes"]))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{file}: cannot be read as the list of a run's images: {error}") from error
 
     def to_text(self) -> str:

@@ -202,6 +202,8 @@ def _refuse(mask: Mask, outside: Bool[np.ndarray, "height width"], labels: Label
     pixels = f"first at row {row}, column {column}; {share} are outside the class table"
     if mask.ndim == 2:
         known = f"known are {sorted(labels.ids)} and ignored {list(labels.ignored_values)}"
+        if hint := labels.hint_for(int(mask[row, column])):
+            known += f"; {hint}"
         what = f"value {int(mask[row, column])}"
         advice = 'add the class, or the value to "ignored_ids", in labels.json'
         if mask.dtype == np.uint8 and blended_share(mask) > 0:

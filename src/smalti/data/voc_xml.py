@@ -13,6 +13,7 @@ from smalti.data.pictures import picture_size
 from smalti.labels import LabelSet
 from smalti.settings import nearest
 
+DIFFICULT = {"0": False, "1": True, "false": False, "true": True, "": False}
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -31,11 +32,14 @@ def read_voc_boxes(path: Path, labels: LabelSet, size: Size) -> Instances:
     corners, classes, difficult, problems = [], [], [], []
     for number, entry in enumerate(root.findall("object"), start=1):
         name, box = entry.findtext("name", "").strip(), _corners(entry)
+        flag = entry.findtext("difficult", "0").strip().lower()
         if name not in labels.things:
             problem: str | None = f"no such class; {nearest(name, sorted(labels.things))}"
         elif box is None:
             texts = [entry.findtext(f"bndbox/{key}", "") for key in CORNERS]
             problem = f"needs a bndbox with the numbers {', '.join(CORNERS)}, has {texts}"
+        elif flag not in DIFFICULT:
+            problem = f'difficult must be 0 or 1, got "{flag}"'
         else:
             problem = what_is_wrong(box, size)
         if problem is not None or box is None:
@@ -43,7 +47,7 @@ def read_voc_boxes(path: Path, labels: LabelSet, size: Size) -> Instances:
             continue
         corners.append(box)
         classes.append(labels.names.index(name))
-        difficult.append(entry.findtext("difficult", "0").strip().lower() in ("1", "true"))
+        difficult.append(DIFFICULT[flag])
     refuse(path, problems)
     return annotated_boxes(corners, classes, size, difficult=difficult)
 

@@ -64,6 +64,11 @@ def model_class(name: str) -> type[SegmentationModel]:
     return network
 
 
+def config_type(name: str) -> type[Any]:
+    """The `Config` class of a network; see `model_class`."""
+    return model_class(name).config_type
+
+
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"smalti.models.{name}")
 

@@ -5,6 +5,7 @@ import threading
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from smalti.export.program import INPUT
 from smalti.hardware import Precision, autocast, best_device, uses_bfloat16
 from smalti.models.contract import SegmentationModel
 from smalti.models.create import CARD
+from smalti.settings import from_json, nearest
 
 COMPILED = "openvino"
 """In the cache folder: what OpenVINO compiled."""
@@ -200,6 +202,19 @@ class ProgramRuntime(FileRuntime):
             return _outputs(self._outputs, self._module(images.cpu()))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _ExportedAs:
+    """What the card of an exported file must say."""
+
+    outputs: tuple[str, ...]
+    precision: str
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.outputs) - set(Outputs._fields))
+        if unknown:
+            raise ValueError(f'unknown output "{unknown[0]}": {nearest(unknown[0], list(Outputs._fields))}')
+
+
 def read_exported_card(path: Path) -> Card:
     """The card inside an exported file.
 
@@ -218,8 +233,11 @@ def read_exported_card(path: Path) -> Card:
         raise ValueError(f"{path}: has no card of this package inside, so nobody knows its classes and how pictures "
                          "enter it: write such files with `smalti export`")  # fmt: skip
     card = Card.from_text(text, path)
-    if not card.export:
-        raise ValueError(f"{path}: its card does not say how it was exported: write it again with `smalti export`")
+    try:
+        from_json(card.export, _ExportedAs, ignore_unknown=True)
+    except ValueError as error:
+        raise ValueError(f"{path}: its card does not say how it was exported ({error}): write it again with "
+                         "`smalti export`") from error  # fmt: skip
     return card
 
 

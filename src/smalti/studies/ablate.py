@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from smalti import session
 from smalti.files import claimed, write_text
+from smalti.json_files import load_json
 from smalti.models.create import ablations, find_ablation, find_recipe, recipes
 from smalti.recipe import Ablation, Recipe, Variant
-from smalti.settings import override, to_json
+from smalti.settings import from_json, override, to_json
 from smalti.studies.ablation_table import Cell, write_tables
 from smalti.studies.jobs import Job, one_by_one, side_by_side
 from smalti.training.callbacks import HISTORY, STATE, read_history
@@ -171,7 +172,7 @@ def _measured(ablation: Ablation, out: Path, trial: Trial) -> dict[tuple[str, in
     for row in ablation.rows:
         for file in sorted(_folder(out, row).glob(f"{trial.over}_*/{CELL}")):
             repeat = int(file.parent.name.removeprefix(f"{trial.over}_"))
-            cell = Cell(**json.loads(file.read_text(encoding="utf-8")))
+            cell = _read_cell(file)
             recipe = _recipe(ablation, row, repeat, trial)
             if cell.wanted != to_json(recipe):
                 raise ValueError(f"{file.parent} was made with other settings or other data: "
@@ -182,6 +183,14 @@ def _measured(ablation: Ablation, out: Path, trial: Trial) -> dict[tuple[str, in
                                  "or another folder with --out")  # fmt: skip
             cells[row.name, repeat] = cell
     return cells
+
+
+def _read_cell(file: Path) -> Cell:
+    values = load_json(file)
+    try:
+        return from_json(values, Cell)
+    except ValueError as error:
+        raise ValueError(f"{file}: not the numbers of a run: {error}") from error
 
 
 def run_cell(job: Job, write: Callable[[str], None]) -> Cell | None:

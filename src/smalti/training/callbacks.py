@@ -148,11 +148,18 @@ def history_text(rows: list[dict[str, float]]) -> str:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """The rows of a `history.csv`; empty cells are NaN."""
+    """The rows of a `history.csv`; empty cells are NaN.
+
+    Raises:
+        ValueError: If the file holds something else; names it.
+    """
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{k: float(v) if v else float("nan") for k, v in row.items()} for row in csv.DictReader(file)]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{k: float(v) if v else float("nan") for k, v in row.items()} for row in csv.DictReader(file)]
+    except (ValueError, TypeError) as error:  # TypeError: a row with more cells than the first line
+        raise ValueError(f"{path}: not the history of a run, which has numbers only: {error}") from error
 
 
 class Progress(RichProgressBar):

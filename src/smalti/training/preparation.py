@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from smalti.checkpoint import Card, check_card
 from smalti.data.cache import CachedDataset
 from smalti.data.contract import unwrapped
 from smalti.data.dataset import AtInputScale, CountIgnored, DataError, Dataset, WithMirrorImages, open_dataset
@@ -167,6 +168,11 @@ def note_choice_by_test_split(setup: RunSetup) -> None:
                     "--set training.validate_every=none looks at them once, at the end")  # fmt: skip
 
 
+def check_checkpoint(setup: RunSetup) -> None:
+    """See `check_card`: raises ValueError if the run's checkpoints could not be loaded again."""
+    check_card(Card(recipe=setup.recipe, labels=setup.model.labels, metrics={}))
+
+
 PREPARATION: tuple[Callable[[RunSetup], RunSetup | None], ...] = (
     check_channels,
     write_data_notes,
@@ -178,5 +184,6 @@ PREPARATION: tuple[Callable[[RunSetup], RunSetup | None], ...] = (
     resolve_monitor,
     add_distances,
     note_choice_by_test_split,
+    check_checkpoint,
 )
 """Each looks at the setup and raises ValueError, says a line, or returns a setup that takes its place."""

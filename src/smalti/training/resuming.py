@@ -1,7 +1,6 @@
 """Whether a run folder may be written to, and whether an interrupted run goes on as it began."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,9 @@ from typing import Any
 
 from smalti.containers import Size
 from smalti.data.fingerprints import IMAGES, ImageRecord
+from smalti.json_files import load_json
 from smalti.labels import LabelSet
+from smalti.models.create import config_type
 from smalti.recipe import Recipe, recipe_from_json
 from smalti.settings import to_json
 from smalti.training.callbacks import HISTORY, STATE, read_history
@@ -56,7 +57,7 @@ def prepare_folder(recipe: Recipe, out: Path, resume: bool | Resume) -> Continue
     if resume:
         if not (out / RECIPE).is_file():
             raise ValueError(f"{out}: no {RECIPE} here, nothing to resume; start without --resume")
-        stored = recipe_from_json(json.loads((out / RECIPE).read_text(encoding="utf-8")), type(recipe.config))
+        stored = _read_recipe(out / RECIPE)
         _check_same(recipe, stored, out)
         if not (out / STATE).is_file():
             return None
@@ -107,6 +108,14 @@ def continued_crop(continued: ContinuedRun, crop: Size | None) -> Size | None:
     if stored != crop and not continued.allow_other_data:
         raise _other_setting(continued.out, "augmentation.crop", stored, crop)
     return stored
+
+
+def _read_recipe(path: Path) -> Recipe:
+    values = load_json(path)
+    try:
+        return recipe_from_json(values, config_type)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a recipe: {error}") from error
 
 
 def _check_same(recipe: Recipe, stored: Recipe, out: Path) -> None:
