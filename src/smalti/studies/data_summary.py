@@ -9,6 +9,7 @@ from jaxtyping import Int64
 from PIL import Image
 from torch import Tensor
 
+from smalti.command_log import keep_traceback
 from smalti.containers import Instances
 from smalti.data.dataset import Dataset, open_dataset, parse_data_argument
 from smalti.data.derive import sample_objects
@@ -35,6 +36,7 @@ def summarise(data: str, split: str | None, out: Path | None) -> Iterator[str]:
         except ValueError as error:
             if split or part == SPLITS[0]:
                 raise
+            keep_traceback(error)
             yield f"{name} {part}: {error}"
             continue
         yield f"{dataset.name} {part}: {len(dataset)} pictures, {len(dataset.labels)} classes"
@@ -55,6 +57,7 @@ def _content(dataset: Dataset) -> Iterator[str]:
         try:
             sample = dataset.read(index)
         except ValueError as error:
+            keep_traceback(error)
             problems.append(str(error))
             continue
         sizes[sample.size] += 1
