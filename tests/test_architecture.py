@@ -8,8 +8,8 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "smalti"
 FILES = sorted(SOURCE.rglob("*.py"))
 RANK = {
-    "labels": 0, "geometry": 0, "files": 0, "hardware": 0, "settings": 0, "json_files": 0,
-    "label_table": 0,
+    "labels": 0, "label_table": 0, "geometry": 0, "files": 0, "json_files": 0, "command_log": 0, "terminal": 0,
+    "hardware": 0, "settings": 0,
     "containers": 1,
     "recipe": 2, "parts": 2, "data": 2, "metrics": 2, "draw": 2,
     "models": 3,
@@ -17,7 +17,7 @@ RANK = {
     "training": 5, "export": 5,
     "predict": 6,
     "evaluation": 7,
-    "session": 8, "exporting": 8,
+    "session": 8, "exporting": 8, "diagnostics": 8,
     "studies": 9,
     "cli": 10, "__init__": 10, "__main__": 10,
 }  # fmt: skip

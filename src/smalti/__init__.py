@@ -11,12 +11,14 @@ answer = predictor("photo.jpg")
 
 from __future__ import annotations
 
+import importlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # the rooms are imported when they are needed: `import smalti` and `smalti --help` answer at once
     from pathlib import Path
 
+    from smalti import labels as labels
     from smalti.models.contract import SegmentationModel
     from smalti.models.create import Classes
     from smalti.predict.predictor import Predictor
@@ -24,6 +26,13 @@ if TYPE_CHECKING:  # the rooms are imported when they are needed: `import smalti
 
 __version__ = version("smalti")
 __all__ = ["create_model", "evaluate", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Class tables (`smalti.labels.VOC`) are imported when they are asked for."""
+    if name == "labels":
+        return importlib.import_module("smalti.labels")
+    raise AttributeError(f"module 'smalti' has no attribute {name!r}")
 
 
 def create_model(name: str, *, classes: Classes, weights: str | Path | None = None, **config: Any) -> SegmentationModel:

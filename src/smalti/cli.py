@@ -1,15 +1,13 @@
 """The `smalti` command: one verb a job. Each verb imports its room late, so that `smalti --help` answers at once."""
 
-import signal
+import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from smalti import __version__
+from smalti import __version__, command_log, terminal
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,19 +42,41 @@ Show = Annotated[
         "probabilities, zarr, polygons, difficulty, edges, distances, instances, panoptic, boxes, cityscapes."
     ),
 ]
+Log = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", is_eager=True, callback=command_log.start_log,
+        help="Log to send with a report: versions, every line, tracebacks.",
+    ),
+]  # fmt: skip
 
 
 def main() -> None:
     """Runs the command; what a user can mend is one line on stderr and exit code 1, not a traceback."""
-    try:
-        app(standalone_mode=True)
-    except (ValueError, OSError, FloatingPointError) as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+    terminal.accept_all_letters()
+    with command_log.finishing_log():
+        try:
+            app(standalone_mode=True)
+        except (ValueError, OSError, FloatingPointError) as error:
+            command_log.keep_traceback(error)
+            typer.echo(f"error: {error}", err=True)
+            sys.exit(1)
 
 
 @app.callback(invoke_without_command=True)
-def _top(version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False) -> None:
+def _top(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --version: also packages and machine, for reports.")
+    ] = False,
+) -> None:
+    if as_json and not version:
+        raise typer.BadParameter("--json goes with --version")
+    if as_json:
+        from smalti.diagnostics import environment
+
+        typer.echo(json.dumps(environment(), indent=1, ensure_ascii=False))
+        raise typer.Exit
     if version:
         typer.echo(f"smalti {__version__}")
         raise typer.Exit
@@ -82,6 +102,7 @@ def train(
     allow_other_data: Annotated[
         bool, typer.Option("--allow-other-data", help="With --resume: go on with other images, and record it.")
     ] = False,
+    log: Log = None,
 ) -> None:
     """Train a recipe into a run folder, and measure it.
 
@@ -122,6 +143,7 @@ def evaluate(
         typer.Option(help="Objects of an image and class that count in AP; else 100, or as many as are there.", min=1),
     ] = None,
     set_: Set = None,
+    log: Log = None,
 ) -> None:
     """Measure a trained network on a split of a data set.
 
@@ -162,6 +184,7 @@ def predict(
     every: Annotated[int, typer.Option(help="Of videos: only every so-manieth frame is looked at.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Pass over what is answered already.")] = False,
     set_: Set = None,
+    log: Log = None,
 ) -> None:
     """Segment pictures, folders, huge rasters, videos and cameras.
 
@@ -185,13 +208,13 @@ def predict(
     from smalti.predict.sources import Telling, predict_sources
     from smalti.predict.views import Views
 
-    _log_to_stderr()
+    terminal.show_notes()
     options = Options(
         execution=Execution(runtime=runtime, device=device), changes=_changes(set_), views=Views.parse(views),
         tiles=parse_tiles(tile), bands=parse_bands(bands) if bands else None, smoothing=smoothing, every=every,
         resume=resume,
     )  # fmt: skip
-    with _stopping():
+    with terminal.stopping():
         telling = Telling(line=typer.echo, bar=_progress)
         outcome = predict_sources(model, sources, out, show, telling=telling, options=options)
     typer.echo(f"{outcome.answered} of {outcome.asked} segmented" + (f", answers in {out}" if outcome.answered else ""))
@@ -199,19 +222,6 @@ def predict(
         typer.echo(f"error: {error}", err=True)
     if outcome.failed:
         raise typer.Exit(1)
-
-
-@contextmanager
-def _stopping() -> Iterator[None]:
-    """Ctrl-C, or SIGTERM, ends the work with what was begun finished; the command says so and exits with 130."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt as stopped:
-        typer.echo(str(stopped) or "stopped", err=True)
-        raise typer.Exit(130) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @app.command()
@@ -223,6 +233,7 @@ def export(
     data: Data = None,
     split: Annotated[str | None, typer.Option(help="Judged on this split; else the validation split.")] = None,
     set_: Set = None,
+    log: Log = None,
 ) -> None:
     """Write a network for another runtime, and prove that it answers alike.
 
@@ -265,6 +276,7 @@ def ablate(
     ] = None,
     jobs: Annotated[int, typer.Option(help="Trainings side by side, each with its share of the cores.", min=1)] = 1,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Change all rows: KEY=VALUE.")] = None,
+    log: Log = None,
 ) -> None:
     """Compare variants of a recipe over seeds.
 
@@ -303,6 +315,7 @@ def list_(
     what: Annotated[
         Literal["recipes", "ablations", "models", "datasets", "encoders"], typer.Argument(help="What to list.")
     ] = "recipes",
+    log: Log = None,
 ) -> None:
     """List recipes, ablations, models, data sets or encoders.
 
@@ -322,6 +335,7 @@ def data_(
     data: Annotated[str, typer.Argument(help="PATH of a folder, or NAME or NAME=PATH of a data set.")],
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write a picture of samples with their truth here.")] = None,
+    log: Log = None,
 ) -> None:
     """Look at a data set: sizes, classes, what is wrong.
 
@@ -341,7 +355,7 @@ def data_(
 
 
 @app.command()
-def demo(out: Out = Path("demo")) -> None:
+def demo(out: Out = Path("demo"), log: Log = None) -> None:
     """Train, measure and predict on drawn street scenes.
 
     Ends by naming the report and the pictures to look at.
@@ -355,20 +369,6 @@ def demo(out: Out = Path("demo")) -> None:
 
     if not run_demo(out, typer.echo, bar=sys.stdout.isatty()):
         raise typer.Exit(130)
-
-
-def _log_to_stderr() -> None:
-    """What the package notes on its way: which runtime computes, conversions, terms."""
-    import logging
-
-    class Echo(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            typer.echo(record.getMessage(), err=True)
-
-    log = logging.getLogger("smalti")
-    if not log.handlers:
-        log.addHandler(Echo())
-        log.setLevel(logging.INFO)
 
 
 def _progress(unit: str) -> Any:

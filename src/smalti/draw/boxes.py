@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from smalti.draw.fonts import text_line
 from smalti.draw.overlay import Picture
 from smalti.labels import LabelSet
 
@@ -27,7 +28,7 @@ def draw_boxes(
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     line = max(2, round(min(picture.shape[:2]) / 200))
-    font = ImageFont.load_default(size=max(9, round(min(picture.shape[:2]) / 30)))
+    size = max(9, round(min(picture.shape[:2]) / 30))
     sure = np.ones(len(boxes)) if scores is None else np.asarray(scores, float)
     for k in np.argsort(sure, kind="stable"):
         if sure[k] < SURE:
@@ -35,10 +36,10 @@ def draw_boxes(
         color = labels.colors[classes[k]]
         left, top, right, bottom = (float(v) for v in boxes[k])
         draw.rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), outline=color, width=line)
-        text = labels.names[classes[k]] + ("" if scores is None else f" {100 * sure[k]:.0f} %")
-        x0, y0, x1, y1 = draw.textbbox((0, 0), text, font=font)
+        text = text_line(labels.names[classes[k]] + ("" if scores is None else f" {100 * sure[k]:.0f} %"), size)
+        x0, y0, x1, y1 = text.box()
         place = min(max(left, 0), max(picture.shape[1] - (x1 - x0) - 4, 0)), max(top - (y1 - y0) - 4, 0)
         draw.rectangle((place[0], place[1], place[0] + x1 - x0 + 4, place[1] + y1 - y0 + 4), fill=color)
         ink = (0, 0, 0) if sum(color) > 380 else (255, 255, 255)
-        draw.text((place[0] + 2 - x0, place[1] + 2 - y0), text, fill=ink, font=font)
+        text.draw(draw, (place[0] + 2 - x0, place[1] + 2 - y0), ink)
     return np.asarray(image)

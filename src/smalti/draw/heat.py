@@ -5,6 +5,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 
+from smalti.draw.fonts import text_line
 from smalti.draw.legend import SMALLEST_WIDTH, TEXT
 from smalti.draw.overlay import Drawing, Picture
 
@@ -30,15 +31,14 @@ def with_scale(drawing: Picture, title: str) -> Drawing:
     """The drawing with its colour scale below."""
     width = max(drawing.shape[1], SMALLEST_WIDTH)
     size = max(11, min(28, width // 40))
-    font = ImageFont.load_default(size=size)
-    while font.getlength(title) > width - size and size > 6:
+    while text_line(title, size).length > width - size and size > 6:
         size -= 1
-        font = ImageFont.load_default(size=size)
+    font = ImageFont.load_default(size=size)
     bar = np.broadcast_to(np.linspace(0, 1, width - size)[None].astype(np.float32), (size, width - size))
     scale = Image.new("RGB", (width, round(5 * size)), (255, 255, 255))
     scale.paste(Image.fromarray(np.ascontiguousarray(_colors(bar))), (size // 2, round(1.9 * size)))
     draw = ImageDraw.Draw(scale)
-    draw.text((size // 2, size * 0.4), title, fill=TEXT, font=font)
+    text_line(title, size).draw(draw, (size // 2, size * 0.4), TEXT)
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         anchor = {0.0: "lt", 1.0: "rt"}.get(share, "mt")
         place = (size / 2 + share * (width - size), 3.2 * size)

@@ -5,8 +5,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from smalti.draw.fonts import text_line
 from smalti.draw.overlay import Drawing, Labels, Picture
 from smalti.labels import IGNORED, Color, LabelSet
 
@@ -42,12 +43,10 @@ def _share(part: float) -> str:
 def _legend(entries: Sequence[tuple[str, Color]], width: int) -> Drawing:
     """As many columns of equal width as fit without cutting a text; a text wider than the picture shrinks."""
     size = max(11, min(28, width // 40))
-    font = ImageFont.load_default(size=size)
-    longest = max((font.getlength(text) for text, _ in entries), default=1.0)
+    longest = max((text_line(text, size).length for text, _ in entries), default=1.0)
     if longest + 3 * size > width:
         size = max(6, int(size * (width - 2) / (longest + 3 * size)))
-        font = ImageFont.load_default(size=size)
-        longest = max(font.getlength(text) for text, _ in entries)
+        longest = max(text_line(text, size).length for text, _ in entries)
     columns = max(1, int(width // (longest + 3 * size)))
     rows = -(-len(entries) // columns)
     line = round(size * 1.6)
@@ -63,9 +62,9 @@ def _legend(entries: Sequence[tuple[str, Color]], width: int) -> Drawing:
 @functools.lru_cache(maxsize=1024)
 def _entry(text: str, color: Color, size: int) -> Drawing:
     """A coloured square and its text, kept because drawing text costs more than all else of a legend."""
-    font = ImageFont.load_default(size=size)
-    image = Image.new("RGB", (math.ceil(1.5 * size + font.getlength(text)) + 1, round(1.6 * size)), (255, 255, 255))
+    line = text_line(text, size)
+    image = Image.new("RGB", (math.ceil(1.5 * size + line.length) + 1, round(1.6 * size)), (255, 255, 255))
     draw = ImageDraw.Draw(image)
     draw.rectangle((0, 0, size, size), fill=color, outline=(120, 120, 120))
-    draw.text((size * 1.5, size / 2), text, fill=TEXT, font=font, anchor="lm")
+    line.draw(draw, (size * 1.5, size / 2), TEXT, anchor="lm")
     return np.asarray(image)

@@ -10,9 +10,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from smalti.draw.fonts import drawable, fonts_for
 from smalti.labels import LabelSet
 from smalti.metrics.difficulty import ErrorRanking
 
@@ -25,6 +27,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
+    "text.parse_math": False,  # a class name may contain "$"
 }
 
 
@@ -47,6 +50,19 @@ def plot_history(rows: Rows) -> bytes:
         return _png(figure)
 
 
+def _style(texts: Sequence[str]) -> dict[Any, Any]:
+    """`STYLE`, with fonts for whatever the texts have beyond ASCII; texts must be `drawable`."""
+    if all(text.isascii() for text in texts):
+        return STYLE
+    known = {entry.fname for entry in fontManager.ttflist}
+    families = [*mpl.rcParams["font.family"]]
+    for path in map(str, fonts_for(*texts)):
+        if path not in known:
+            fontManager.addfont(path)
+        families.append(FontProperties(fname=path).get_name())
+    return {**STYLE, "font.family": families}
+
+
 def _draw(axes: Axes, rows: Rows, columns: Mapping[str, str], title: str) -> None:
     for column, name in columns.items():
         points = [(r["epoch"], r[column]) for r in rows if not math.isnan(r.get(column, math.nan))]
@@ -65,15 +81,16 @@ def _draw(axes: Axes, rows: Rows, columns: Mapping[str, str], title: str) -> Non
 def plot_confusion(counts: Tensor, labels: LabelSet) -> bytes:
     """What each true class (row) was taken for, in percent of its pixels, as PNG."""
     shown = counts[:, :-1].numpy() if not counts[:, -1].any() else counts.numpy()
-    names = [*labels.names, "no answer"][: shown.shape[1]]
+    rows = [drawable(name) for name in labels.names]
+    names = [*rows, "no answer"][: shown.shape[1]]
     share = 100 * shown / np.maximum(counts.numpy().sum(1, keepdims=True), 1)
-    with mpl.rc_context({**STYLE, "axes.grid": False}):
+    with mpl.rc_context({**_style(rows), "axes.grid": False}):
         side = max(4.0, 0.45 * len(labels) + 1.8)
         figure = Figure(figsize=(side + 0.6, side), layout="constrained")
         axes = figure.subplots()
         axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
         axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(labels)), labels.names)
+        axes.set_yticks(range(len(labels)), rows)
         axes.set_xlabel("answer")
         axes.set_ylabel("truth")
         axes.set_title("Share of each true class, %")
@@ -145,9 +162,11 @@ class Difference:
 def plot_differences(panels: Mapping[str, Sequence[Difference]]) -> bytes:
     """For each panel (a metric) the rows' differences to the baseline, with the spread over seeds, as PNG."""
     rows = max(len(panel) for panel in panels.values())
-    with mpl.rc_context(STYLE):
+    titles = [drawable(title) for title in panels]
+    names = [drawable(row.name) for row in next(iter(panels.values()))]
+    with mpl.rc_context(_style([*titles, *names])):
         figure = Figure(figsize=(4.2 * len(panels) + 2.2, 0.3 * rows + 1.3), layout="constrained")
-        for number, (title, panel) in enumerate(panels.items()):
+        for number, (title, panel) in enumerate(zip(titles, panels.values(), strict=True)):
             axes = figure.add_subplot(1, len(panels), number + 1)
             places = np.arange(len(panel))[::-1]
             spreads = [0.0 if math.isnan(row.spread) else row.spread for row in panel]
@@ -159,7 +178,7 @@ def plot_differences(panels: Mapping[str, Sequence[Difference]]) -> bytes:
                     [row.reported for row in panel], places, "D", markersize=5, markerfacecolor="none", label="paper"
                 )
             axes.axvline(0, color="black", linewidth=0.8)
-            axes.set_yticks(places, [row.name for row in panel] if number == 0 else [""] * len(panel))
+            axes.set_yticks(places, names if number == 0 else [""] * len(panel))
             axes.set_title(title)
             axes.set_xlabel("difference to the baseline, points")
             axes.legend(frameon=False, loc="best")

@@ -390,4 +390,4 @@ REPORTED = {
     "stanford_background": {"semantic.pixel_accuracy": 0.897},
     "sift_flow": {"semantic.pixel_accuracy": 0.916},
 }
-"""The abstract's accuracies; no table of the paper survives, and they are 6 to 7 points above its contemporaries."""
+"""The abstract's accuracies; no table of the paper survives."""

@@ -305,7 +305,10 @@ def cityscapes() -> Recipe:
 
 
 def kitti() -> Recipe:
-    """KITTI: 10,000 steps of 8 from the weights of `hourglass.cityscapes`; for a GPU."""
+    """KITTI: 10,000 steps of 8, for a GPU; from ImageNet weights unless others are named.
+
+    Meant to go on from a run of `hourglass.cityscapes`: `--set weights=RUN/best.safetensors`.
+    """
     recipe = cityscapes()
     training = replace(recipe.training, epochs=10, learning_rate=0.001)
     return replace(recipe, name="hourglass.kitti", data=DataRecipe(set="kitti"), training=training)

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from smalti.checkpoint import find
+from smalti.command_log import keep_traceback
 from smalti.containers import Predictions
 from smalti.data.contract import DataError
 from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures, picture_size, read_transparent_picture
@@ -221,6 +222,7 @@ class _Work:
 
 def problem_of(source: str, error: Exception) -> str:
     """In words, with the source's name and with what was noted about the error."""
+    keep_traceback(error)
     notes = getattr(error, "__notes__", [])
     text = "; ".join([str(error) or type(error).__name__, *notes])
     return text if text.startswith(source) else f"{source}: {text}"

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 from torch import Tensor
 
+from smalti.command_log import keep_traceback
 from smalti.containers import Instances
 from smalti.data.dataset import Dataset, open_dataset, parse_data_argument
 from smalti.data.derive import sample_objects
@@ -40,6 +41,7 @@ def summarise(data: str, split: str | None, out: Path | None, write: Callable[[s
         except ValueError as error:
             if split or part == SPLITS[0]:
                 raise
+            keep_traceback(error)
             write(f"{name} {part}: {error}")
             continue
         opened[part] = dataset
@@ -70,6 +72,7 @@ def _write_content(dataset: Dataset, write: Callable[[str], None]) -> list[str]:
         try:
             sample = dataset.read(index)
         except ValueError as error:
+            keep_traceback(error)
             problems.append(str(error))
             continue
         sizes[sample.size] += 1

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from smalti.command_log import join_log, keep_traceback
 from smalti.recipe import Recipe
 
 Done = TypeVar("Done")
@@ -68,6 +69,7 @@ def side_by_side(
                     except BrokenProcessPool:
                         raise
                     except Exception as error:  # whatever a training may end with
+                        keep_traceback(error)
                         write(f"{jobs[number].name}: failed; no other begins: {error}")
                         failed = failed or error
                         continue
@@ -91,6 +93,7 @@ def _interrupt_all() -> None:
 
 
 def _prepare(threads: int, start_method: str) -> None:
+    join_log()
     torch.set_num_threads(threads)
     if hasattr(os, "setpgrp"):  # Ctrl-C reaches the command alone, which passes it on: once for each training
         os.setpgrp()

@@ -1,8 +1,9 @@
 """What every kind of answer on disk promises to the pipeline."""
 
 import re
+import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from jaxtyping import UInt8
 from smalti.containers import Instances, Predictions
 
 Picture = UInt8[np.ndarray, "height width 3"]
+MAX_CLASS_STEM_BYTES = 200
+"""File systems take names of 255 bytes; the rest is for prefix, number and ending."""
 Entry = dict[str, Any]
 """What a picture adds to the files of all pictures, as JSON values."""
 WHO_KNOWS = {
@@ -111,3 +114,18 @@ def scores_of(found: Instances) -> list[float]:
 def without_blanks(name: str) -> str:
     """The name for files whose readers separate by blanks and lines."""
     return re.sub(r"\s", "_", name)
+
+
+def class_file_stems(names: Iterable[str]) -> dict[str, str]:
+    """For each class name a part of a file name that every file system takes; no two are equal, whatever the case."""
+    stems: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        plain = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|]', "_", name).rstrip(". ")
+        plain = plain.encode("utf-8", "replace")[:MAX_CLASS_STEM_BYTES].decode("utf-8", "ignore") or "_"
+        stem, number = plain, 2
+        while unicodedata.normalize("NFC", stem).casefold() in taken:
+            stem, number = f"{plain}_{number}", number + 1
+        taken.add(unicodedata.normalize("NFC", stem).casefold())
+        stems[name] = stem
+    return stems

@@ -18,6 +18,7 @@ from smalti.predict.writers.contract import (
     Picture,
     Writer,
     as_array,
+    class_file_stems,
     known,
     masked,
     scores_of,
@@ -88,9 +89,10 @@ class Boxes(Writer):
     def finish(self, entries: Sequence[Entry]) -> None:
         """See `Writer`."""
         write_results(self.out / "boxes.json", entries)
-        for label in dict.fromkeys(label for entry in entries for label in entry["lines"]):
+        stems = class_file_stems(dict.fromkeys(label for entry in entries for label in entry["lines"]))
+        for label, stem in stems.items():
             lines = (line for entry in entries for line in entry["lines"].get(label, []))
-            write_text(self.out / f"boxes_{label.replace('/', '_')}.txt", "".join(lines))
+            write_text(self.out / f"boxes_{stem}.txt", "".join(lines))
 
 
 class CityscapesFiles(Writer):
