@@ -110,6 +110,14 @@ def test_palette_numbers_count_where_no_colour_objects(tmp_path):
         assert all(np.array_equal(*pair) for pair in zip(labels_of(root), truth, strict=True))
 
 
+def test_an_ignored_number_may_be_black_like_a_class(tmp_path):
+    labels = drawn(0)
+    labels[3:9] = 255
+    table = {"classes": [{"name": "a", "color": [0, 0, 0]}, {"name": "b", "color": [9, 0, 0]}, "c"]}
+    root = write(tmp_path, [with_palette(labels, [(0, 0, 0), (9, 0, 0), (0, 9, 9)])], table)
+    assert np.array_equal(labels_of(root)[0], labels)
+
+
 @pytest.mark.parametrize("table", [None, {"classes": list(COLORS)}])
 def test_unlike_palettes_without_colours_are_refused(tmp_path, table):
     root = write(tmp_path, [by_optimiser(drawn(k)) for k in range(4)], table)

@@ -91,10 +91,12 @@ def _palette_reading(mask: MaskImage, labels: LabelSet, palettes: Palettes, wher
     ids_of: dict[Color, set[int]] = {}
     for label, color in given:
         ids_of.setdefault(color, set()).add(labels.ids[label])
+    blank = {number for number, color in colors.items()
+             if number in labels.ignored_values and color in ((0, 0, 0), labels.no_class_color)}  # fmt: skip
     known = colors.keys() <= {*labels.ids, *labels.ignored_values}
-    if known and all(number in ids_of.get(color, {number}) for number, color in colors.items()):
-        foreign = [color for color in colors.values() if color not in ids_of]
-        if not foreign and all(len(ids_of[color]) == 1 for color in colors.values()):
+    if known and all(n in blank or n in ids_of.get(color, {n}) for n, color in colors.items()):
+        foreign = [color for number, color in colors.items() if number not in blank and color not in ids_of]
+        if not foreign and not blank and all(len(ids_of[color]) == 1 for color in colors.values()):
             return BY_COLOR  # which says the same
         if not foreign or palettes == "alike":
             return BY_NUMBER
