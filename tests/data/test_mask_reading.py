@@ -114,7 +114,7 @@ def test_an_ignored_number_may_be_black_like_a_class(tmp_path):
     labels = drawn(0)
     labels[3:9] = 255
     table = {"classes": [{"name": "a", "color": [0, 0, 0]}, {"name": "b", "color": [9, 0, 0]}, "c"]}
-    root = write(tmp_path, [with_palette(labels, [(0, 0, 0), (9, 0, 0), (0, 9, 9)])], table)
+    root = write(tmp_path, [with_palette(labels, [(0, 0, 0), (9, 0, 0), (0, 9, 9), *[(0, 0, 0)] * 253])], table)
     assert np.array_equal(labels_of(root)[0], labels)
 
 
