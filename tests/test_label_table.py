@@ -130,6 +130,7 @@ def test_one_name_is_not_taken_for_its_letters():
 )
 def test_shifted_ids_are_recognised(ids, value, first):
     hint = LabelSet(names=("a", "b", "c"), ids=ids).hint_for(value)
+    assert "shifted by one" in hint
     assert f'"classes": [{{"id": {first}, "name": "a"}}, {{"id": {first + 1}, "name": "b"}}' in hint
 
 

@@ -168,9 +168,9 @@ class LabelSet:
         start = first + 1 if value == first + count else first - 1
         entries = ", ".join(f'{{"id": {start + k}, "name": "{name}"}}' for k, name in enumerate(self.names[:2]))
         more = ", …" if count > 2 else ""
-        return (f"the classes of the table are {first} to {first + count - 1}; if those of the masks are {start} to "
-                f'{start + count - 1}, give every class its id in labels.json: {{"classes": [{entries}{more}]}}, and '
-                'name values of no class in "ignored_ids"')  # fmt: skip
+        return (f"do the masks number the classes {start} to {start + count - 1}, shifted by one from the table's ids "
+                f'{first} to {first + count - 1}? Then give every class its id: {{"classes": [{entries}{more}]}}, and '
+                'name the values of no class in "ignored_ids"')  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """The content of `labels.json`, the same layout that people write for their own folders."""
