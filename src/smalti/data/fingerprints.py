@@ -94,21 +94,14 @@ class ImageRecord:
         return cls(train=fingerprints(train), validation=fingerprints(validation))
 
     @classmethod
-    def read(cls, path: Path) -> "ImageRecord | None":
-        """That of a run folder, or of the folder in which a checkpoint or exported file lies; None if it has none.
-
-        Raises:
-            DataError: If the file cannot be read.
-        """
-        file = (path if path.is_dir() else path.parent) / IMAGES
+    def read(cls, folder: Path) -> "ImageRecord | None":
+        """That of a run folder; None if it has none (other tools write an `images.json`, too)."""
         try:
-            content = json.loads(file.read_text(encoding="utf-8", errors="surrogateescape"))
+            content = json.loads((folder / IMAGES).read_text(encoding="utf-8", errors="surrogateescape"))
             splits = {key: {k: Fingerprint(*v) for k, v in content[key].items()} for key in ("train", "validation")}
             return cls(**splits, changes=tuple(content["changes"]))
-        except FileNotFoundError:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{file}: cannot be read as the list of a run's images: {error}") from error
 
     def to_text(self) -> str:
         """The content of `images.json`."""
