@@ -62,7 +62,7 @@ def test_train_writes_a_whole_run_folder(trained):
     names = {p.name for p in out.iterdir()}
     assert names == {
         "recipe.json", "labels.json", "history.csv", "best.safetensors", "last.safetensors", "state.ckpt",
-        "metrics.json", "curves.png", "report.html", "examples", "images.json",
+        "metrics.json", "curves.png", "report.html", "examples", "used_images.json",
     }  # fmt: skip
     metrics = json.loads((out / "metrics.json").read_text())
     assert 0 <= metrics["semantic.miou"] <= 1

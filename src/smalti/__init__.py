@@ -68,7 +68,7 @@ def train(
         data: Where the pictures are: a path, or NAME=PATH for another data set; None = searched in `SMALTI_DATA`.
         out: The run folder; must not exist yet, unless `resume`.
         resume: Goes on with an interrupted run, on the images that it began with.
-        allow_other_data: Goes on with other images, too; the run folder's `images.json` records it.
+        allow_other_data: Goes on with other images, too; the run folder's `used_images.json` records it.
         changes: Dotted keys, e.g. {"training.epochs": 10}.
 
     Returns:

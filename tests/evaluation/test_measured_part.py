@@ -79,3 +79,10 @@ def test_a_split_that_is_named_is_measured(trained, tmp_path):
     found = smalti.evaluate(trained / "run", data=f"folder={write_other(tmp_path / 'new')}", split="test")
     assert found["protocol"]["split"] == "test"
     assert "measured_part" not in found["protocol"]
+
+
+def test_an_images_json_of_another_tool_is_no_record(trained, tmp_path):
+    lone = shutil.copy(trained / "run" / "best.safetensors", tmp_path / "lone.safetensors")
+    (tmp_path / IMAGES).write_text('{"images": [], "annotations": []}')
+    found = smalti.evaluate(lone, data=f"folder={write_other(tmp_path / 'new')}")
+    assert found["protocol"]["measured_part"].startswith("it is not recorded")

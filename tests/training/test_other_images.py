@@ -80,10 +80,10 @@ def removed(data, name):
 def test_other_images_are_refused_and_named(copied, change, kind):
     name = next(iter(ImageRecord.read(copied / "run").train))
     change(copied / "data", name)
-    before = (copied / "run" / "images.json").read_text()
+    before = (copied / "run" / "used_images.json").read_text()
     with pytest.raises(ValueError, match=rf"training: .*1 {kind} \({name}\).*--allow-other-data"):
         run(made(copied / "data", epochs=2), copied / "run", resume=True)
-    assert (copied / "run" / "images.json").read_text() == before
+    assert (copied / "run" / "used_images.json").read_text() == before
 
 
 def test_other_images_that_are_allowed_are_recorded_and_in_the_protocol(copied):
@@ -94,7 +94,7 @@ def test_other_images_that_are_allowed_are_recorded_and_in_the_protocol(copied):
     recipe = made(copied / "data", epochs=2)
     assert run(recipe, out, Resume(allow_other_data=True), Reporting(write=lines.append))
     assert any(
-        f"other images after epoch 1, which images.json records: training: 1 changed ({name})" in x for x in lines
+        f"other images after epoch 1, which used_images.json records: training: 1 changed ({name})" in x for x in lines
     )
     record = ImageRecord.read(out)
     assert [change["epoch"] for change in record.changes] == [1]
@@ -104,7 +104,7 @@ def test_other_images_that_are_allowed_are_recorded_and_in_the_protocol(copied):
 
 
 def test_a_run_without_a_record_goes_on_and_says_so(copied):
-    (copied / "run" / "images.json").unlink()
+    (copied / "run" / "used_images.json").unlink()
     lines = []
     run(made(copied / "data", epochs=2), copied / "run", resume=True, reporting=Reporting(write=lines.append))
     assert any("does not record which images it began with" in line for line in lines)
@@ -139,6 +139,6 @@ def test_the_crop_of_a_continued_run_is_that_it_began_with(tmp_path, crop, is_al
 def test_names_beyond_ascii_are_kept(tmp_path):
     root = write_folder(tmp_path / "data", FolderShape(stems=tuple(f"é {k} ü" for k in range(4))))
     lines = prepare(made(root), lambda _: None).images.to_text()
-    (tmp_path / "images.json").write_text(lines, errors="surrogateescape")
+    (tmp_path / "used_images.json").write_text(lines, errors="surrogateescape")
     assert len(ImageRecord.read(tmp_path).train) + len(ImageRecord.read(tmp_path).validation) == 3
     assert json.loads(lines)["changes"] == []

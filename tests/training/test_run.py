@@ -73,7 +73,7 @@ def test_the_run_folder(tiny, quiet, tmp_path):
     assert names == {
         "recipe.json",
         "labels.json",
-        "images.json",
+        "used_images.json",
         HISTORY,
         "best.safetensors",
         "last.safetensors",

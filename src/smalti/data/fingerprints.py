@@ -11,7 +11,7 @@ from typing import Any
 
 from smalti.data.contract import DataError, Dataset, Fingerprint, first_few
 
-IMAGES = "images.json"
+IMAGES = "used_images.json"
 SAMPLED_BYTES = 64 * 1024
 """Bytes at each end of a file that its fingerprint depends on, beside its size."""
 READERS = 8
@@ -81,7 +81,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRecord:
-    """The images of a run by split, and how they changed when it was continued; `images.json` in its folder."""
+    """The images of a run by split, and how they changed when it was continued; `used_images.json` in its folder."""
 
     train: Images
     validation: Images
@@ -94,24 +94,17 @@ class ImageRecord:
         return cls(train=fingerprints(train), validation=fingerprints(validation))
 
     @classmethod
-    def read(cls, path: Path) -> "ImageRecord | None":
-        """That of a run folder, or of the folder in which a checkpoint or exported file lies; None if it has none.
-
-        Raises:
-            DataError: If the file cannot be read.
-        """
-        file = (path if path.is_dir() else path.parent) / IMAGES
+    def read(cls, folder: Path) -> "ImageRecord | None":
+        """That of a run folder; None if it has none (other tools write an `used_images.json`, too)."""
         try:
-            content = json.loads(file.read_text(encoding="utf-8", errors="surrogateescape"))
+            content = json.loads((folder / IMAGES).read_text(encoding="utf-8", errors="surrogateescape"))
             splits = {key: {k: Fingerprint(*v) for k, v in content[key].items()} for key in ("train", "validation")}
             return cls(**splits, changes=tuple(content["changes"]))
-        except FileNotFoundError:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{file}: cannot be read as the list of a run's images: {error}") from error
 
     def to_text(self) -> str:
-        """The content of `images.json`."""
+        """The content of `used_images.json`."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=0) + "\n"
 
     def differences(self, now: "ImageRecord") -> dict[str, Difference]:

@@ -23,10 +23,10 @@ class MeasuredPart:
         return {} if self.reason is None else {"measured_part": self.reason}
 
 
-def measured_part(model: Path, recipe: DataRecipe, data: str | Path | None, split: str | None) -> MeasuredPart:
+def measured_part(run: Path, recipe: DataRecipe, data: str | Path | None, split: str | None) -> MeasuredPart:
     """The split of that name; else the recipe's validation split, or all of a folder that the run has never seen.
 
-    `model` is a run folder, a checkpoint or an exported file: the images of its run are recorded beside it.
+    `run` is the folder in which the network's file lies: the images of its training are recorded there.
     """
     name, root = parse_data_argument(data, recipe.set)
     if split is not None or name != Folder.name:
@@ -38,7 +38,7 @@ def measured_part(model: Path, recipe: DataRecipe, data: str | Path | None, spli
         return MeasuredPart(split=split)
     part = open_dataset(name, root=root, split=split, options=options)
     rest = f'measured is the split "{split}", {len(part)} of {len(everything)} images; --split all measures all of them'
-    record = ImageRecord.read(model)
+    record = ImageRecord.read(run)
     if record is None or not record.is_complete:
         return MeasuredPart(split=split, reason="it is not recorded beside the network which images it was trained on: "
                             f"{rest}")  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 import smalti
-from smalti.checkpoint import Card
+from smalti.checkpoint import Card, find
 from smalti.data.cache import CachedDataset
 from smalti.data.contract import unwrapped
 from smalti.data.dataset import CountIgnored, Dataset, open_dataset, parse_data_argument
@@ -91,7 +91,8 @@ def evaluate_checkpoint(
     others = {k: v for k, v in changes.items() if k not in options}
     predictor, card = load_with_card(path, execution or (Execution() if path.suffix in ENDINGS else TORCH), others)
     data_recipe = override(card.recipe, options).data
-    part = measured_part(path, data_recipe, data, split)
+    folder = find(path).parent
+    part = measured_part(folder, data_recipe, data, split)
     dataset = _open(data_recipe, data, part.split)
     if dataset.labels.names != card.labels.names:
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
@@ -105,7 +106,7 @@ def evaluate_checkpoint(
         metrics=measures.metrics(),
         protocol=_protocol(card, dataset, predictor)
         | part.to_protocol()
-        | _trained_on(card, path)
+        | _trained_on(card, folder)
         | _changed(changes)
         | ({"pictures_without_mask": bare} if bare else {})
         | _objects_counted(measures, predictor, (*dataset.notes, *doubts.notes)),
@@ -168,9 +169,9 @@ def _protocol(card: Card, dataset: Dataset, predictor: Predictor) -> dict[str, A
     }
 
 
-def _trained_on(card: Card, path: Path) -> dict[str, str]:
+def _trained_on(card: Card, folder: Path) -> dict[str, str]:
     """The data of the training, and whether a continued run had other images before."""
-    record = ImageRecord.read(path)
+    record = ImageRecord.read(folder)
     changes = "" if record is None else record.changes_in_words()
     data = card.recipe.data
     return {"trained_on": f"{data.set} {data.train}" + (f"; {changes}" if changes else "")}

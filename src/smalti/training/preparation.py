@@ -47,9 +47,7 @@ def prepare(recipe: Recipe, write: Callable[[str], None], continued: ContinuedRu
     train, validation = open_splits(recipe)
     recipe = _with_class_weights(recipe, train, continued)
     model = build(model_class(recipe.model), recipe.config, train.labels, None if continued else recipe.weights)
-    setup = RunSetup(
-        recipe=recipe, model=model, train=train, validation=validation, write=write, continued=continued
-    )  # fmt: skip
+    setup = RunSetup(recipe=recipe, model=model, train=train, validation=validation, write=write, continued=continued)
     for step in PREPARATION:
         setup = step(setup) or setup
     return setup
