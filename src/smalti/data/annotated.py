@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -21,6 +21,8 @@ from smalti.data.matlab import read_matlab_map
 from smalti.data.objects import check_objects
 from smalti.data.pictures import read_mask, read_picture
 from smalti.data.regions import read_regions
+from smalti.data.value_range import ValueRange
+from smalti.data.value_survey import ValueScaling
 from smalti.data.voc_xml import read_voc_boxes
 from smalti.labels import LabelSet
 
@@ -43,6 +45,8 @@ class AnnotatedPicture:
     """Values beside 0 in the file of the instances that number none."""
     numbering: Literal["plain", "cityscapes", "kitti"] = "plain"
     """Of the objects: as they are; class x 1000 + number (below 1000: a class only); class x 256 + number (0: none)."""
+    value_range: ValueRange | None = None
+    """Of a picture deeper than 8 bits; see `read_picture`."""
 
     def files(self) -> list[Path]:
         """All files that the sample is made of."""
@@ -54,7 +58,7 @@ class AnnotatedPicture:
         Raises:
             DataError: If one cannot be decoded, their sizes differ, or objects and classes disagree.
         """
-        image = read_picture(self.picture)
+        image = read_picture(self.picture, value_range=self.value_range)
         semantic = None if self.mask is None else torch.from_numpy(_read_labels(self.mask, labels))
         ids = None if self.instances is None else _read_ids(self.instances, self)
         for path, truth in ((self.mask, semantic), (self.instances, ids)):
@@ -81,7 +85,15 @@ class AnnotatedPicture:
 
 @runtime_checkable
 class PictureFiles(Protocol):
-    """One sample of a set of files."""
+    """One sample of a set of files; a dataclass."""
+
+    @property
+    def picture(self) -> Path:
+        """The image file."""
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """Of an image deeper than 8 bits; see `read_picture`."""
 
     @property
     def name(self) -> str:
@@ -98,6 +110,20 @@ class AnnotatedPictures(Dataset):
     """A data set that is a list of files; a set's own file says how the list comes about."""
 
     items: Sequence[PictureFiles]
+    has_any_depth = False
+    """Whether images may be deeper than 8 bits; those of fixed sets are known not to be."""
+
+    def image_files(self) -> list[Path]:
+        """See `Dataset`."""
+        return [item.picture for item in self.items] if self.has_any_depth else []
+
+    def scale_values(self, scaling: ValueScaling) -> None:
+        """See `Dataset`."""
+        self.scaling = scaling
+        self.items = [
+            replace(item, value_range=scaling.value_range) if item.picture in scaling.files else item  # type: ignore[type-var]
+            for item in self.items
+        ]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -108,7 +134,9 @@ class AnnotatedPictures(Dataset):
 
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
-        return content_hash(self.items[index].files(), json.dumps(self.labels.to_json()).encode())
+        item = self.items[index]
+        salt = () if item.value_range is None else (repr(item.value_range).encode(),)
+        return content_hash(item.files(), json.dumps(self.labels.to_json()).encode(), *salt)
 
     def read(self, index: int) -> Sample:
         """See `Dataset`."""

@@ -2,10 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smalti.containers import Sample
 from smalti.labels import LabelSet
 from smalti.settings import nearest
+
+if TYPE_CHECKING:  # which imports this file
+    from smalti.data.value_survey import ValueScaling
 
 NAMED_IN_ERRORS = 5
 
@@ -27,6 +32,16 @@ class Dataset(ABC):
     channels: int = 3
     edition: str = ""
     """Which of several versions of the set this is, where there are several."""
+    scaling: "ValueScaling | None" = None
+    """How images deeper than 8 bits become 8 bits; None where there are none."""
+
+    def image_files(self) -> Sequence[Path]:
+        """The images that may be deeper than 8 bits; none where all are known to have 8."""
+        return ()
+
+    def scale_values(self, scaling: "ValueScaling") -> None:
+        """Sets how `read` brings images deeper than 8 bits to 8; for sets with `image_files`."""
+        raise NotImplementedError(f"{self.name} has no image files")
 
     @abstractmethod
     def __len__(self) -> int:
@@ -57,7 +72,7 @@ class View(Dataset):
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.name, self.split, self.edition = dataset.name, dataset.split, dataset.edition
-        self.labels, self.channels = dataset.labels, dataset.channels
+        self.labels, self.channels, self.scaling = dataset.labels, dataset.channels, dataset.scaling
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -1,5 +1,6 @@
 """Reading pictures in parts: TIFF of any layout and size, with its place on the earth."""
 
+import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -9,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8, UInt16
+from jaxtyping import Bool, Shaped, UInt8
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from torch import Tensor
 
 from smalti.containers import Size
 from smalti.data.contract import DataError
-from smalti.data.pictures import TIFF_MAGIC, picture_size, read_picture
+from smalti.data.deep_images import TIFF_MAGIC
+from smalti.data.pictures import picture_size, read_picture
+from smalti.data.value_range import ValueRange, ValueSample, measure_range, to_8_bit
 from smalti.predict.windows import Window
 
 LARGE = 2**26
@@ -26,7 +29,10 @@ GEOREFERENCES = (33550, 33922, 34264, 34735)
 """TIFF's tags for pixel scale, tie points, transformation and the directory of GeoTIFF's keys."""
 CACHE_MIB = 256
 """GDAL's, so that the rows of blocks that a row of tiles needs are decoded once."""
+SAMPLED_WINDOWS, SAMPLED_SIDE = 4, 1024
+"""Windows along each side, and pixels of their sides, that a range of values is measured on."""
 Place = dict[str, Any]
+log = logging.getLogger("smalti")
 
 
 def is_raster(path: Path) -> bool:
@@ -100,26 +106,44 @@ class Raster(ABC):
 
 
 @contextmanager
-def open_raster(path: Path, bands: Sequence[int] | None = None) -> Iterator[Raster]:
+def open_raster(
+    path: Path, bands: Sequence[int] | None = None, value_range: ValueRange | None = None
+) -> Iterator[Raster]:
     """A raster to read from: a TIFF in windows; any other picture is decoded as a whole, which takes its memory.
 
-    16-bit values are divided by 257 and rounded; one band is grey. Outside of a mask, where alpha is 0, and where all
-    bands have the value that stands for no data, a pixel is not valid.
+    Values deeper than 8 bits become 0 to 255 by `value_range`; one band is grey. Outside of a mask, where alpha is 0,
+    and where all bands have the value that stands for no data, a pixel is not valid.
 
     Args:
         path: The file.
         bands: One or three, counted from 1. None = all but alpha, if these are one or three.
+        value_range: Of values deeper than 8 bits; None = measured on this raster.
 
     Raises:
-        DataError: If it cannot be read, has other values than whole numbers of 8 or 16 bits, lies on its side by its
-            orientation tag, or has other bands; names the file.
+        DataError: If it cannot be read, has complex values or whole numbers of less than 8 bits, lies on its side by
+            its orientation tag, or has other bands; names the file.
         ValueError: If rasterio is missing.
     """
     if not _is_tiff(path):
-        yield _Decoded(path, bands)
+        yield _Decoded(path, bands, value_range)
         return
     with needed_rasterio().Env(GDAL_CACHEMAX=CACHE_MIB), reading(path) as source:
-        yield _Windowed(path, source, bands)
+        raster = _Windowed(path, source, bands)
+        raster.value_range = value_range
+        if raster.is_deep and value_range is None:
+            raster.value_range = measure_range([raster.sample()])
+            log.warning("%s: values %s become 0 to 255 (measured on it alone)", path, raster.value_range)
+        yield raster
+
+
+def sample_raster(path: Path, bands: Sequence[int] | None = None) -> ValueSample:
+    """A sample of a TIFF's valid values.
+
+    Raises:
+        DataError: As `open_raster`.
+    """
+    with needed_rasterio().Env(GDAL_CACHEMAX=CACHE_MIB), reading(path) as source:
+        return _Windowed(path, source, bands).sample()
 
 
 def _is_tiff(path: Path) -> bool:
@@ -172,8 +196,8 @@ def reading(path: Path) -> Iterator[Any]:
 
 
 class _Decoded(Raster):
-    def __init__(self, path: Path, bands: Sequence[int] | None) -> None:
-        picture = read_picture(path)
+    def __init__(self, path: Path, bands: Sequence[int] | None, value_range: ValueRange | None) -> None:
+        picture = read_picture(path, value_range=value_range)
         chosen = _checked_bands(path, (1, 2, 3) if bands is None else bands, 3)
         self.picture = picture if chosen == (1, 2, 3) else _as_rgb(picture[[band - 1 for band in chosen]].numpy())
         self.size = (int(picture.shape[1]), int(picture.shape[2]))
@@ -192,6 +216,7 @@ class _Windowed(Raster):
         from rasterio.enums import ColorInterp, MaskFlags  # noqa: PLC0415
 
         self.path, self.source = path, source
+        self.value_range: ValueRange | None = None
         self.size = (source.height, source.width)
         if bands is None:
             bands = [k for k, use in enumerate(source.colorinterp, start=1) if use != ColorInterp.alpha]
@@ -217,11 +242,27 @@ class _Windowed(Raster):
         for band in self.bands:
             kind = self.source.dtypes[band - 1]
             bits = self.source.tags(band, ns="IMAGE_STRUCTURE").get("NBITS")
-            if kind not in ("uint8", "uint16") or bits is not None:
-                said = kind if bits is None else f"{bits} bits"
-                raise DataError(f"{self.path}: band {band} has values of {said}: scale it to uint8 or uint16")
+            if kind == "uint8" and bits is not None:
+                raise DataError(f"{self.path}: band {band} has values of {bits} bits: scale it to uint8 or uint16")
+            if np.dtype(kind).kind not in "uif":
+                raise DataError(f"{self.path}: band {band} has values of {kind}: save whole numbers or floats")
 
     def read(self, window: Window) -> tuple[Tensor, Tensor | None]:
+        values, valid = self._values(window)
+        return self._rgb(values), None if valid is None else torch.from_numpy(valid)
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether values are deeper than 8 bits."""
+        return any(self.source.dtypes[band - 1] != "uint8" for band in self.bands)
+
+    def sample(self) -> ValueSample:
+        """Valid values of the whole, or of windows that are evenly spread."""
+        rows, columns = map(_sampled_spans, self.size)
+        windows = [Window(top, left, bottom, right) for top, bottom in rows for left, right in columns]
+        return ValueSample.joined([ValueSample.of(*self._values(window)) for window in windows])
+
+    def _values(self, window: Window) -> tuple[Shaped[np.ndarray, "bands _ _"], Bool[np.ndarray, "_ _"] | None]:
         rasterio = needed_rasterio()
         where = rasterio.windows.Window(window.left, window.top, window.width, window.height)
         try:
@@ -231,7 +272,7 @@ class _Windowed(Raster):
             where_it_is = f"rows {window.top} to {window.bottom}, columns {window.left} to {window.right}"
             reason = error.__cause__ or error  # GDAL's own words, where rasterio only points at them
             raise DataError(f"{self.path}: {where_it_is}: broken or cut off: copy it again ({reason})") from error
-        return self._rgb(values), None if valid is None else torch.from_numpy(valid)
+        return values, valid
 
     def reduced(self, size: Size) -> Tensor:
         rasterio = needed_rasterio()
@@ -239,12 +280,17 @@ class _Windowed(Raster):
         how = way.average if self.colors is None else way.nearest
         return self._rgb(self.source.read(self.bands, out_shape=(len(self.bands), *size), resampling=how))
 
-    def _rgb(self, values: UInt8[np.ndarray, "_ _ _"] | UInt16[np.ndarray, "_ _ _"]) -> UInt8[Tensor, "3 _ _"]:
+    def _rgb(self, values: Shaped[np.ndarray, "_ _ _"]) -> UInt8[Tensor, "3 _ _"]:
         if self.colors is not None:
             return _as_rgb(self.colors[values[0]].transpose(2, 0, 1))
-        if values.dtype == np.uint16:
-            values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        return _as_rgb(values)
+        return _as_rgb(to_8_bit(values, self.value_range))
+
+
+def _sampled_spans(length: int) -> list[tuple[int, int]]:
+    """(start, end) of up to `SAMPLED_WINDOWS` windows along an axis, evenly spread; all of a short one."""
+    count = min(SAMPLED_WINDOWS, -(-length // SAMPLED_SIDE))
+    starts = [round(k * max(0, length - SAMPLED_SIDE) / max(1, count - 1)) for k in range(count)]
+    return [(start, min(length, start + SAMPLED_SIDE)) for start in starts]
 
 
 def _checked_bands(path: Path, bands: Sequence[int], count: int) -> tuple[int, ...]:

@@ -1,19 +1,22 @@
 """The one way to an answer: every command, page and report calls this `Predictor`."""
 
 import contextlib
+import logging
 import threading
 from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import UInt
+from jaxtyping import UInt, UInt8
 from torch import Tensor
 
 from smalti.containers import Predictions
 from smalti.data.fit import fit_picture
+from smalti.data.value_range import ValueRange, ValueSample, measure_range
 from smalti.labels import LabelSet
 from smalti.models.contract import SegmentationModel
 from smalti.predict.memory import check_whole, choose_tiles
-from smalti.predict.pictures import Picture, as_tensor
+from smalti.predict.pictures import Picture, picture_values
 from smalti.predict.runtimes import Runtime, TorchRuntime
 from smalti.predict.tiling import Tiles, predict_tiled
 from smalti.predict.views import Views, predict_views
@@ -26,6 +29,7 @@ ANSWER_BYTES = 10
 """For each class and pixel of the picture, that an answer takes at its peak: eleven classes were seen to take 110."""
 WHOLE = 2**20
 """Pictures of so many pixels (1024 x 1024) fit wherever the package runs: memory is not asked for each of them."""
+log = logging.getLogger("smalti")
 _LARGE = threading.Lock()
 """Larger ones for which memory is asked take turns in a process, so that what one may take is not counted on twice."""
 
@@ -41,6 +45,9 @@ class Predictor:
     `views` and `tiles` may be set: `predictor.views = Views(flip=True)`. `tiles="auto"`: the whole picture if memory
     allows, else the largest tiles that fit; networks whose input policy fixes the size see the whole picture always,
     unless tiles are asked for.
+
+    `value_range` are the values of pictures deeper than 8 bits that become 0 and 255: that of the training, where the
+    model was trained on such pictures. None = measured on each picture by itself, which is noted once in the log.
     """
 
     def __init__(self, model: SegmentationModel, policy: InputPolicy, runtime: Runtime | None = None) -> None:
@@ -50,6 +57,8 @@ class Predictor:
         self.runtime = runtime or TorchRuntime(model)
         self.views = Views()
         self.tiles: Tiles | Literal["auto"] | None = "auto"
+        self.value_range: tuple[float, float] | None = policy.value_range
+        self._has_noted_range = False
 
     @property
     def labels(self) -> LabelSet:
@@ -69,7 +78,7 @@ class Predictor:
             ValueError: If it is no picture, has another number of channels than the network takes, or is too large for
                 the memory that is left.
         """
-        image = as_tensor(picture)
+        image = self._as_tensor(picture)
         channels = self.model.in_channels
         if image.shape[0] != channels:
             raise ValueError(f"this network takes pictures with {channels} channels, got {image.shape[0]}")
@@ -81,6 +90,26 @@ class Predictor:
         with _LARGE if self.tiles == "auto" and _area(image) > WHOLE else contextlib.nullcontext():
             tiles = self._tiles_for(image)
             return self._viewed(image) if tiles is None else predict_tiled(self._viewed, image, tiles)
+
+    def _as_tensor(self, picture: Picture) -> UInt8[Tensor, "channels height width"]:
+        if isinstance(picture, Tensor) and picture.dtype == torch.uint8 and picture.ndim == 3 and picture.numel():
+            return picture
+        values = picture_values(picture)
+        if values.dtype != np.uint8:
+            value_range = None if self.value_range is None else ValueRange(*self.value_range)
+            if value_range is None:
+                value_range = measure_range([ValueSample.of(values)])
+                self._note_range(values.dtype, value_range)
+            values = value_range.to_8_bit(values)
+        return torch.from_numpy(np.require(values, requirements=("C", "W")))
+
+    def _note_range(self, dtype: np.dtype, value_range: ValueRange) -> None:
+        if not self._has_noted_range:
+            self._has_noted_range = True
+            log.warning(
+                "a picture of %s values: %s become 0 to 255, measured on this picture alone, as for each that follows; "
+                "set predictor.value_range = (LOW, HIGH) to have one range for all", dtype, value_range,
+            )  # fmt: skip
 
     def _tiles_for(self, image: Tensor) -> Tiles | None:
         if self.tiles != "auto":

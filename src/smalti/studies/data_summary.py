@@ -38,6 +38,8 @@ def summarise(data: str, split: str | None, out: Path | None) -> Iterator[str]:
             yield f"{name} {part}: {error}"
             continue
         yield f"{dataset.name} {part}: {len(dataset)} pictures, {len(dataset.labels)} classes"
+        if dataset.scaling is not None:
+            yield f"  {dataset.scaling.sentence('training with --set input.value_range=LOW,HIGH')}"
         yield from _content(dataset)
         if out is not None:
             path = out if split else out.with_stem(f"{out.stem}_{part}")

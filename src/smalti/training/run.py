@@ -69,8 +69,12 @@ def run(recipe: Recipe, out: Path, resume: bool = False, reporting: Reporting | 
     reporting = reporting or Reporting()
     resume = _prepare_folder(recipe, out, resume)
     lightning.seed_everything(recipe.training.seed, workers=True, verbose=False)
+    if resume and recipe.input.value_range is None:
+        recipe = _with_value_range(recipe, _stored_recipe(recipe, out).input.value_range)
     train, validation = open_splits(recipe)
-    recipe = _with_class_weights(recipe, train)
+    if train.scaling is not None:
+        reporting.write(f"{recipe.data.train}: {train.scaling.sentence('--set input.value_range=LOW,HIGH')}")
+    recipe = _with_value_range(_with_class_weights(recipe, train), _value_range_of(train, validation))
     model = build(model_class(recipe.model), recipe.config, train.labels, None if resume else recipe.weights)
     if train.channels != model.in_channels:
         raise ValueError(f"the pictures have {train.channels} channels, the network takes {model.in_channels}: "
@@ -95,12 +99,18 @@ def run(recipe: Recipe, out: Path, resume: bool = False, reporting: Reporting | 
 
 
 def open_splits(recipe: Recipe) -> tuple[Dataset, Dataset]:
-    """The training and validation pictures of a recipe, cached and wrapped as it says."""
+    """The training and validation pictures of a recipe, cached and wrapped as it says.
+
+    Images deeper than 8 bits have one range of values in both: the recipe's, else the one measured on the training
+    pictures.
+    """
     data = recipe.data
-    opened = []
+    value_range = recipe.input.value_range
+    opened: list[Dataset] = []
     for split in (data.train, data.validation):
         root = None if data.root is None else Path(data.root)
-        dataset = open_dataset(data.set, root=root, split=split, options=data.options)
+        dataset = open_dataset(data.set, root=root, split=split, options=data.options, value_range=value_range)
+        value_range = value_range or _value_range_of(dataset)
         if split == data.train and recipe.input.fit == "pad" and recipe.input.size is not None:
             dataset = AtInputScale(dataset, recipe.input)
         if data.cache:
@@ -110,6 +120,20 @@ def open_splits(recipe: Recipe) -> tuple[Dataset, Dataset]:
     if train.labels != validation.labels:
         raise ValueError(f"the splits {data.train} and {data.validation} have different class tables")
     return (WithMirrorImages(train) if recipe.augmentation.offline_flips else train), validation
+
+
+def _value_range_of(*datasets: Dataset) -> tuple[float, float] | None:
+    """The range of the first set with images deeper than 8 bits."""
+    ranges = (dataset.scaling.value_range for dataset in datasets if dataset.scaling is not None)
+    found = next(ranges, None)
+    return None if found is None else (found.low, found.high)
+
+
+def _with_value_range(recipe: Recipe, value_range: tuple[float, float] | None) -> Recipe:
+    """The measured range becomes a setting, so that the checkpoint's recipe says what was used."""
+    if value_range is None:
+        return recipe
+    return dataclasses.replace(recipe, input=dataclasses.replace(recipe.input, value_range=value_range))
 
 
 def _with_class_weights(recipe: Recipe, train: Dataset) -> Recipe:
@@ -149,18 +173,24 @@ def _prepare_folder(recipe: Recipe, out: Path, resume: bool) -> bool:
     if resume:
         if not (out / RECIPE).is_file():
             raise ValueError(f"{out}: no {RECIPE} here, nothing to resume; start without --resume")
-        _check_same(recipe, recipe_from_json(json.loads((out / RECIPE).read_text()), type(recipe.config)), out)
+        _check_same(recipe, _stored_recipe(recipe, out), out)
         return (out / STATE).is_file()
     if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - NOTHING_LOST):
         raise ValueError(f"{out} exists already: choose another folder with --out, or go on with --resume")
     return False
 
 
+def _stored_recipe(recipe: Recipe, out: Path) -> Recipe:
+    """That of the run that is continued."""
+    return recipe_from_json(json.loads((out / RECIPE).read_text()), type(recipe.config))
+
+
 def _check_same(wanted: Recipe, stored: Recipe, out: Path) -> None:
     old, new = _flat(to_json(stored)), _flat(to_json(wanted))
     for key in sorted(old.keys() | new.keys()):
-        # A rule's name has become numbers when the run began.
+        # A rule's name has become numbers when the run began, and so has a value range that was to be measured.
         resolved = key.startswith("config.semantic_loss.class_weights") and isinstance(new.get(key), str)
+        resolved = resolved or (key == "input.value_range" and new.get(key) is None)
         if old.get(key) != new.get(key) and key not in RESUMABLE and not resolved:
             raise ValueError(f"{out} was trained with {key}={old.get(key)}, not {new.get(key)}: resume it as it was, "
                              "or train into another folder")  # fmt: skip

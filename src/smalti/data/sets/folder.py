@@ -25,13 +25,14 @@ class Folder(AnnotatedPictures):
       are shares of the pictures, drawn by a hash of their names and `seed`, the same on every machine. The split "all"
       is everything.
     * Classes come from labels.json, else they are the values or colours found in all masks (255 = ignored).
-    * Pictures of any common kind become 8-bit RGB, see `read_picture`.
+    * Pictures of any common kind become 8-bit RGB; those deeper than 8 bits by one range of values, see `open_dataset`.
     * `instances/` may hold instance ids (0 = none), best as 16-bit PNG.
     * `boxes/` may hold COCO files of objects, whose file names are paths below images/ and whose categories are classes
       of things. A picture that none lists has no boxes that are known. Without masks/ its classes are the table.
     """
 
     name = "folder"
+    has_any_depth = True
 
     def __init__(
         self,
