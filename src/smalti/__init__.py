@@ -121,6 +121,7 @@ def load(
     *,
     runtime: Literal["auto", "torch", "onnx", "openvino"] = "auto",
     device: str | None = None,
+    value_range: tuple[float, float] | None = None,
 ) -> Predictor:
     """The predictor of a run folder, a checkpoint or an exported file: `load("runs/first")("photo.jpg").semantic`.
 
@@ -129,10 +130,15 @@ def load(
         runtime: "auto" = OpenVINO or ONNX Runtime where there is no accelerator and the network has been converted
             before, else torch; "onnx" and "openvino" convert it (once, half a minute).
         device: torch's, e.g. "cuda:1"; None = the accelerator if there is one.
+        value_range: Values of pictures deeper than 8 bits that become 0 and 255, such as (0, 4095); None = those the
+            model was trained with, else measured on each picture.
 
     Raises:
         ValueError: If there is no model of this package, or the runtime is not installed.
     """
     from smalti.predict import loading
 
-    return loading.load(path, loading.Execution(runtime=runtime, device=device))
+    predictor = loading.load(path, loading.Execution(runtime=runtime, device=device))
+    if value_range is not None:
+        predictor.value_range = value_range
+    return predictor

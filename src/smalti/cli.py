@@ -35,6 +35,11 @@ Data = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")]
+Scale = Annotated[
+    str,
+    typer.Option(help="Values of images deeper than 8 bits that become 0 and 255: 0,4095; auto = as trained, "
+                 "else measured."),
+]  # fmt: skip
 Show = Annotated[
     str,
     typer.Option(
@@ -180,6 +185,7 @@ def predict(
         str, typer.Option(help="Side of overlapping tiles in pixels; none; auto = as memory allows.")
     ] = "auto",
     bands: Annotated[str | None, typer.Option(help="Bands of a raster that are red, green and blue: 4,3,2.")] = None,
+    scale: Scale = "auto",
     smoothing: Annotated[float, typer.Option(help="Of videos: weight of the frames before, 0 to 1.")] = 0.0,
     every: Annotated[int, typer.Option(help="Of videos: only every so-manieth frame is looked at.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Pass over what is answered already.")] = False,
@@ -202,9 +208,10 @@ def predict(
       smalti predict orthophoto.tif --model runs/aerial --tile 768 --bands 1,2,3
       smalti predict street/ --model runs/hourglass --out objects --show instances,panoptic,edges
       smalti predict photo.jpg --model runs/camvid --views 0.75,1,1.25,flip
+      smalti predict scans/ --model runs/camvid --scale 0,4095
     """
     from smalti.predict.loading import Execution
-    from smalti.predict.options import Options, parse_bands, parse_tiles
+    from smalti.predict.options import Options, parse_bands, parse_tiles, parse_value_range
     from smalti.predict.sources import Telling, predict_sources
     from smalti.predict.views import Views
 
@@ -212,7 +219,7 @@ def predict(
     options = Options(
         execution=Execution(runtime=runtime, device=device), changes=_changes(set_), views=Views.parse(views),
         tiles=parse_tiles(tile), bands=parse_bands(bands) if bands else None, smoothing=smoothing, every=every,
-        resume=resume,
+        resume=resume, value_range=parse_value_range(scale),
     )  # fmt: skip
     with terminal.stopping():
         telling = Telling(line=typer.echo, bar=_progress)

@@ -151,7 +151,8 @@ def _dataset(card: Card, wish: Wish, split: str | None) -> Dataset:
         return open_dataset("scenes", root=None, split=wish.split or "val", options={})
     name, root = parse_data_argument(wish.data, card.recipe.data.set)
     options = card.recipe.data.options if name == card.recipe.data.set else {}
-    return open_dataset(name, root=root, split=split or wish.split or card.recipe.data.validation, options=options)
+    chosen = split or wish.split or card.recipe.data.validation
+    return open_dataset(name, root=root, split=chosen, options=options, value_range=card.recipe.input.value_range)
 
 
 def _source(wish: Wish, card: Card) -> str:

@@ -26,13 +26,17 @@ class InputPolicy:
 
     fit: Literal["pad", "stretch", "crop"] = "pad"
     size: Size | None = None
+    value_range: tuple[float, float] | None = None
+    """Values of images deeper than 8 bits that become 0 and 255; None = 8-bit images, or to be measured by training."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError if `stretch` or `crop` lack a size."""
+        """Raises ValueError if `stretch` or `crop` lack a size, or the value range is none."""
         if self.fit not in ("pad", "stretch", "crop"):
             raise ValueError(f'fit must be "pad", "stretch" or "crop", got "{self.fit}"')
         if self.fit != "pad" and self.size is None:
             raise ValueError(f'fit="{self.fit}" needs a size (height, width)')
+        if self.value_range is not None and not -math.inf < self.value_range[0] < self.value_range[1] < math.inf:
+            raise ValueError(f"value_range is two finite numbers, the lower one first, got {self.value_range}")
 
 
 @dataclass(frozen=True, kw_only=True)

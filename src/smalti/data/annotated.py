@@ -1,7 +1,7 @@
 """Picture files and the files with their truth, as samples."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -23,6 +23,8 @@ from smalti.data.objects import check_objects
 from smalti.data.pictures import Mask as MaskValues
 from smalti.data.pictures import MaskImage, read_mask, read_picture
 from smalti.data.regions import read_regions
+from smalti.data.value_range import ValueRange
+from smalti.data.value_survey import ValueScaling
 from smalti.data.voc_xml import read_voc_boxes
 from smalti.labels import LabelSet
 
@@ -48,6 +50,8 @@ class AnnotatedPicture:
     """What the palette of the mask's file means."""
     numbering: Literal["plain", "cityscapes", "kitti"] = "plain"
     """Of the objects: as they are; class x 1000 + number (below 1000: a class only); class x 256 + number (0: none)."""
+    value_range: ValueRange | None = None
+    """Of a picture deeper than 8 bits; see `read_picture`."""
 
     def files(self) -> list[Path]:
         """All files that the sample is made of."""
@@ -85,7 +89,7 @@ class AnnotatedPicture:
         Raises:
             DataError: If one cannot be decoded, their sizes differ, or objects and classes disagree.
         """
-        image = read_picture(self.picture)
+        image = read_picture(self.picture, value_range=self.value_range)
         labelled = self.read_labels(labels)
         semantic = None if labelled is None else torch.from_numpy(labelled.ids)
         ids = None if self.instances is None else _read_ids(self.instances, self)
@@ -118,7 +122,15 @@ class AnnotatedPicture:
 
 @runtime_checkable
 class PictureFiles(Protocol):
-    """One sample of a set of files."""
+    """One sample of a set of files; a dataclass."""
+
+    @property
+    def picture(self) -> Path:
+        """The image file."""
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """Of an image deeper than 8 bits; see `read_picture`."""
 
     @property
     def name(self) -> str:
@@ -143,6 +155,20 @@ class AnnotatedPictures(Dataset):
     items: Sequence[PictureFiles]
     is_own_folder: bool = False
     """Whether people made the masks and the class table themselves: then they are looked at with more doubt."""
+    has_any_depth = False
+    """Whether images may be deeper than 8 bits; those of fixed sets are known not to be."""
+
+    def image_files(self) -> list[Path]:
+        """See `Dataset`."""
+        return [item.picture for item in self.items] if self.has_any_depth else []
+
+    def scale_values(self, scaling: ValueScaling) -> None:
+        """See `Dataset`."""
+        self.scaling = scaling
+        self.items = [
+            replace(item, value_range=scaling.value_range) if item.picture in scaling.files else item  # type: ignore[type-var]
+            for item in self.items
+        ]
 
     def __len__(self) -> int:
         return len(self.items)

@@ -2,15 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from smalti.containers import Sample
 from smalti.data.fingerprint import fingerprint
 from smalti.labels import LabelSet
 from smalti.settings import nearest
 
+if TYPE_CHECKING:  # which imports this file
+    from smalti.data.value_survey import ValueScaling
+
 NAMED_IN_ERRORS = 5
-DESCRIPTIVE = frozenset({"dataset", "name", "split", "edition", "notes"})
+DESCRIPTIVE = frozenset({"dataset", "name", "split", "edition", "notes", "scaling"})
 """Attributes of a view that change nothing in its samples; the data set behind it has a key of its own."""
 
 
@@ -44,6 +48,16 @@ class Dataset(ABC):
     """Which of several versions of the set this is, where there are several."""
     notes: tuple[str, ...] = ()
     """What was decided for the user when the set was opened, a line each: said before anything is trained on it."""
+    scaling: "ValueScaling | None" = None
+    """How images deeper than 8 bits become 8 bits; None where there are none."""
+
+    def image_files(self) -> Sequence[Path]:
+        """The images that may be deeper than 8 bits; none where all are known to have 8."""
+        return ()
+
+    def scale_values(self, scaling: "ValueScaling") -> None:
+        """Sets how `read` brings images deeper than 8 bits to 8; for sets with `image_files`."""
+        raise NotImplementedError(f"{self.name} has no image files")
 
     @abstractmethod
     def __len__(self) -> int:
@@ -84,6 +98,7 @@ class View(Dataset):
         self.dataset = dataset
         self.name, self.split, self.edition = dataset.name, dataset.split, dataset.edition
         self.labels, self.channels, self.notes = dataset.labels, dataset.channels, dataset.notes
+        self.scaling = dataset.scaling
 
     def __len__(self) -> int:
         return len(self.dataset)

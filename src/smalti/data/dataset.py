@@ -18,6 +18,8 @@ from smalti.data.augment import Augmentation
 from smalti.data.contract import DataError, Dataset, Fingerprint, View
 from smalti.data.fit import fit_sample
 from smalti.data.sets import DATASETS
+from smalti.data.value_range import ValueRange
+from smalti.data.value_survey import survey_values
 from smalti.labels import IGNORED
 from smalti.recipe import InputPolicy
 from smalti.settings import nearest, parse
@@ -35,15 +37,23 @@ __all__ = [
 ]
 
 
-def open_dataset(name: str, *, root: Path | None, split: str, options: Mapping[str, Any]) -> Dataset:
+def open_dataset(
+    name: str,
+    *,
+    root: Path | None,
+    split: str,
+    options: Mapping[str, Any],
+    value_range: tuple[float, float] | None = None,
+) -> Dataset:
     """A split of a data set in `DATASETS`.
 
     `root` is the set's folder; without it the folder is searched in `SMALTI_DATA`. `options` are the set's own, as
-    values or as text.
+    values or as text. Images deeper than 8 bits become 8 bits by one range of values: `value_range` (that of the
+    model), else the one measured on the split; `Dataset.scaling` says which.
 
     Raises:
-        DataError: If the set, the split or an option is unknown (names the nearest), or the files are not there (says
-            how to get them).
+        DataError: If the set, the split or an option is unknown (names the nearest), the files are not there (says
+            how to get them), or deep images have values of different types and no range is given.
     """
     opener = _opener(name)
     hints = {key: p.annotation for key, p in inspect.signature(opener).parameters.items()}
@@ -56,7 +66,12 @@ def open_dataset(name: str, *, root: Path | None, split: str, options: Mapping[s
             read[key] = parse(value, hints[key])
         except (ValueError, TypeError) as error:
             raise DataError(f"option {key}={value} of the data set {name}: {error}") from error
-    return opener(root=root, split=split, **read)
+    dataset = opener(root=root, split=split, **read)
+    given = None if value_range is None else ValueRange(*value_range)
+    scaling = survey_values(dataset.image_files(), given, "the model's range")
+    if scaling is not None:
+        dataset.scale_values(scaling)
+    return dataset
 
 
 def parse_data_argument(data: str | Path | None, default_set: str) -> tuple[str, Path | None]:

@@ -10,24 +10,34 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import Bool, Integer, Shaped, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from smalti.data.contract import DataError
+from smalti.data.deep_images import (
+    TIFF_MAGIC,
+    DeepKind,
+    decode_colours,
+    decode_tiff,
+    deep_kind_of,
+    is_read_by_pillow,
+    valid_pixels,
+)
+from smalti.data.value_range import ValueRange, ValueSample, to_8_bit
 
 PICTURE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2"}
 )
 MAX_PIXELS = 2**29
 """Larger pictures are refused before they are decoded: 23,000 x 23,000 pixels are 1.6 GB."""
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How such files begin, the last two with 64-bit places."""
 LOSSY_FORMATS = frozenset({"JPEG", "MPO", "AVIF"})
 """Pillow's names of file formats that change the values of a mask; WebP does when it is not lossless."""
 _ORIENTATION = 0x0112  # EXIF tag
 _opening = threading.Lock()
 T = TypeVar("T")
+ValuesAndVisibility = tuple[Shaped[np.ndarray, "bands height width"], Bool[np.ndarray, "height width"] | None]
+"""One or three bands of numbers, and where an image is visible (None = everywhere)."""
 Mask = Integer[np.ndarray, "height width"] | UInt8[np.ndarray, "height width rgb"]
 
 
@@ -41,28 +51,61 @@ def find_pictures(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8[Tensor, "3 height width"]:
+def read_picture(
+    path: Path, max_pixels: int = MAX_PIXELS, value_range: ValueRange | None = None
+) -> UInt8[Tensor, "3 height width"]:
     """A picture file as 8-bit RGB, turned upright by its EXIF note.
 
-    Grey is repeated to three channels and an alpha channel dropped. 16-bit grey is divided by 257 and rounded; of
-    16-bit colour the decoder keeps the high byte. Of an animation, the first picture counts.
+    Grey is repeated to three channels and an alpha channel dropped. Of an animation, the first picture counts. Values
+    deeper than 8 bits become 0 to 255 by `value_range`; None = by the range that is measured on this picture alone.
 
     Raises:
         DataError: If it is missing, empty, cut off, too large or no picture; names the file.
     """
-    return _decoded(_content(path), str(path), max_pixels, to_rgb)
+    return to_rgb(read_any(_content(path), str(path), max_pixels)[0], value_range)
 
 
-def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> UInt8[Tensor, "3 height width"]:
-    """The same from the bytes of a file.
+def read_values(path: Path, max_pixels: int = MAX_PIXELS) -> Shaped[np.ndarray, "bands height width"]:
+    """The same with the values of the file where it is deeper than 8 bits: one or three bands of any numbers.
+
+    Raises:
+        DataError: As `read_picture`.
+    """
+    return read_any(_content(path), str(path), max_pixels)[0]
+
+
+def decode_values(content: bytes, max_pixels: int = MAX_PIXELS) -> Shaped[np.ndarray, "bands height width"]:
+    """`read_values` from the bytes of a file.
 
     Raises:
         DataError: If they are empty, cut off, too large or no picture.
     """
-    return _decoded(content, "the picture", max_pixels, to_rgb)
+    return read_any(content, "the picture", max_pixels)[0]
 
 
-def read_transparent_picture(path: Path) -> UInt8[Tensor, "channels height width"]:
+def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> UInt8[Tensor, "3 height width"]:
+    """`read_picture` from the bytes of a file.
+
+    Raises:
+        DataError: If they are empty, cut off, too large or no picture.
+    """
+    return to_rgb(decode_values(content, max_pixels))
+
+
+def sample_picture(path: Path) -> ValueSample:
+    """A sample of a picture's values, without those that GDAL's tag calls no data.
+
+    Raises:
+        DataError: As `read_picture`.
+    """
+    content = _content(path)
+    values, _ = read_any(content, str(path))
+    return ValueSample.of(values, valid_pixels(content, values))
+
+
+def read_transparent_picture(
+    path: Path, value_range: ValueRange | None = None
+) -> UInt8[Tensor, "channels height width"]:
     """`read_picture`, with a fourth channel where a pixel is transparent: 0 there, 255 elsewhere.
 
     Only what is wholly transparent (alpha 0) counts. An image without such a pixel has three channels.
@@ -70,16 +113,9 @@ def read_transparent_picture(path: Path) -> UInt8[Tensor, "channels height width
     Raises:
         DataError: As `read_picture`.
     """
-    return _decoded(_content(path), str(path), MAX_PIXELS, to_rgb_with_transparency)
-
-
-def decode_transparent_picture(content: bytes) -> UInt8[Tensor, "channels height width"]:
-    """The same from the bytes of a file.
-
-    Raises:
-        DataError: As `decode_picture`.
-    """
-    return _decoded(content, "the picture", MAX_PIXELS, to_rgb_with_transparency)
+    values, visible = read_any(_content(path), str(path))
+    rgb = to_rgb(values, value_range)
+    return rgb if visible is None else torch.cat([rgb, torch.from_numpy(visible.astype(np.uint8) * 255)[None]])
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -160,8 +196,7 @@ def _decoded(content: bytes, what: str, max_pixels: int, convert: Callable[[Imag
         image = _open(io.BytesIO(content))
     except Exception as error:  # decoders raise whatever they like on broken headers
         raise DataError(f"{what}: not a picture that can be decoded ({len(content)} bytes): {_short(error)}") from error
-    if image.width * image.height > max_pixels:
-        raise DataError(f"{what}: {image.height} x {image.width} pixels are more than {max_pixels}: cut it into tiles")
+    _check_size(what, image.height, image.width, max_pixels)
     try:
         image.load()
         return convert(image)
@@ -195,54 +230,76 @@ def _short(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def to_rgb(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
-    """An opened picture as `read_picture` answers it.
+def to_rgb(
+    values: Shaped[np.ndarray, "bands height width"], value_range: ValueRange | None = None
+) -> UInt8[Tensor, "3 height width"]:
+    """Values of a picture as 8-bit RGB; see `read_picture`."""
+    picture = torch.from_numpy(np.ascontiguousarray(to_8_bit(values, value_range)))
+    return picture if len(picture) == 3 else picture.repeat(3, 1, 1)
+
+
+def read_any(content: bytes, what: str, max_pixels: int = MAX_PIXELS) -> ValuesAndVisibility:
+    """The values of an encoded picture as `read_values` returns them, and where it is visible (None = everywhere).
 
     Raises:
-        DataError: If it has floating-point values, or more than 16 bits.
+        DataError: As `read_picture`; `what` names the picture.
     """
+    kind = deep_kind_of(content)
+    if kind is None or is_read_by_pillow(kind):
+        return _decoded(content, what, max_pixels, image_values)
+    if kind.format == "TIFF":
+        return _decoded_tiff(content, what, max_pixels, kind), None
+    # Pillow notices files that are cut off.
+    return _decoded(content, what, max_pixels, lambda image: (decode_colours(content, image), visible_pixels(image)))
+
+
+def _decoded_tiff(
+    content: bytes, what: str, max_pixels: int, kind: DeepKind
+) -> Shaped[np.ndarray, "bands height width"]:
+    height, width = kind.size
+    _check_size(what, height, width, max_pixels)
+    try:
+        return decode_tiff(content)
+    except DataError as error:
+        raise DataError(f"{what}: {error}") from None
+    except Exception as error:  # as in `_decoded`
+        raise DataError(f"{what}: broken or cut off: {_short(error)}: copy it again") from error
+
+
+def _check_size(what: str, height: int, width: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise DataError(f"{what}: {height} x {width} pixels are more than {max_pixels}: cut it into tiles")
+
+
+def image_values(image: Image.Image) -> ValuesAndVisibility:
+    """An opened picture as `read_any` returns it; of 16-bit colour, Pillow has kept the high bytes only."""
+    visible = visible_pixels(image)
     if _is_turned(image):
         image = ImageOps.exif_transpose(image)
     if image.mode == "F":
-        raise DataError("pictures with floating-point values are not supported: save it with 8 or 16 bits")
+        return np.array(image)[None], visible
     if image.mode.startswith("I"):
-        return _grey16(np.asarray(image))
+        values = np.array(image)
+        is_16_bit = values.dtype.kind == "i" and values.min() >= 0 and values.max() <= 65535
+        return (values.astype(np.uint16) if is_16_bit else values.astype(values.dtype.newbyteorder("=")))[None], visible
     image.info.pop("transparency", None)  # Pillow warns about it, and it is dropped anyway
-    array = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    return torch.from_numpy(array.transpose(2, 0, 1).copy())
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB")).transpose(2, 0, 1).copy(), visible
 
 
-def to_rgb_with_transparency(image: Image.Image) -> UInt8[Tensor, "channels height width"]:
-    """An opened image as `read_transparent_picture` gives it.
+def visible_pixels(image: Image.Image) -> Bool[np.ndarray, "height width"] | None:
+    """Where alpha is above 0 in the upright image; None if it is everywhere.
 
-    Raises:
-        DataError: As `to_rgb`.
+    Alpha is a channel, a transparent colour, or transparent entries of a palette.
     """
-    if image.getexif().get(_ORIENTATION, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-    visible = _visible_pixels(image)
-    rgb = to_rgb(image)
-    if visible.all():
-        return rgb
-    return torch.cat([rgb, torch.from_numpy(visible.astype(np.uint8) * 255)[None]])
-
-
-def _visible_pixels(image: Image.Image) -> Bool[np.ndarray, "_ _"]:
-    """Where alpha is above 0, be it a channel, a transparent colour, or transparent entries of a palette."""
     if not image.has_transparency_data:
-        return np.ones((1, 1), bool)
+        return None
+    upright = ImageOps.exif_transpose(image) if _is_turned(image) else image
     if image.mode.startswith("I"):  # 16-bit grey with one value that is transparent
-        opaque: np.ndarray = np.asarray(image) != image.info["transparency"]
-        return opaque
-    alpha = image.getchannel("A") if "A" in image.getbands() else image.convert("RGBA").getchannel("A")
-    return np.asarray(alpha) > 0
-
-
-def _grey16(values: Integer[np.ndarray, "height width"]) -> UInt8[Tensor, "3 height width"]:
-    wide = values.astype(np.int64)
-    if wide.min() < 0 or wide.max() > 65535:
-        raise DataError(f"grey values from {wide.min()} to {wide.max()}: save it with 8 or 16 bits")
-    return torch.from_numpy(((wide + 128) // 257).astype(np.uint8))[None].repeat(3, 1, 1)
+        visible: np.ndarray = np.asarray(upright) != image.info["transparency"]
+    else:
+        alpha = upright.getchannel("A") if "A" in image.getbands() else upright.convert("RGBA").getchannel("A")
+        visible = np.asarray(alpha) > 0
+    return None if visible.all() else visible
 
 
 def _to_mask(image: Image.Image) -> MaskImage:

@@ -1,6 +1,7 @@
 """Evaluation: prediction plus metrics, and the run folder's numbers and report."""
 
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from smalti.models.create import find_recipe, paper_numbers
 from smalti.predict.loading import Execution, load_with_card
 from smalti.predict.predictor import Predictor
 from smalti.predict.runtimes import ENDINGS
-from smalti.recipe import DataRecipe, Recipe
+from smalti.recipe import Recipe
 from smalti.settings import override
 
 METRICS = "metrics.json"
@@ -43,6 +44,7 @@ TORCH = Execution(runtime="torch")
 """Numbers are torch's, unless another runtime is asked for."""
 
 Progress = Callable[[int, int], None]
+log = logging.getLogger("smalti")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +92,10 @@ def evaluate_checkpoint(
     options = {key: value for key, value in changes.items() if key.startswith(OPTIONS)}
     others = {k: v for k, v in changes.items() if k not in options}
     predictor, card = load_with_card(path, execution or (Execution() if path.suffix in ENDINGS else TORCH), others)
-    data_recipe = override(card.recipe, options).data
+    settled = override(card.recipe, options)
     folder = find(path).parent
-    part = measured_part(folder, data_recipe, data, split)
-    dataset = _open(data_recipe, data, part.split)
+    part = measured_part(folder, settled.data, data, split)
+    dataset = _open(settled, data, part.split)
     if dataset.labels.names != card.labels.names:
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
                          f"the data has {', '.join(dataset.labels.names)}: they cannot be compared")  # fmt: skip
@@ -135,12 +137,16 @@ def _measure(predictor: Predictor, dataset: Dataset, measures: Measures, progres
     return bare
 
 
-def _open(recipe: DataRecipe, data: str | Path | None, split: str) -> Dataset:
-    name, root = parse_data_argument(data, recipe.set)
-    options = recipe.options if name == recipe.set else {}
-    dataset = open_dataset(name, root=root, split=split, options=options)
-    dataset = CachedDataset(dataset) if recipe.cache else dataset
-    return CountIgnored(dataset) if recipe.count_ignored else dataset
+def _open(recipe: Recipe, data: str | Path | None, split: str) -> Dataset:
+    name, root = parse_data_argument(data, recipe.data.set)
+    options = recipe.data.options if name == recipe.data.set else {}
+    value_range = recipe.input.value_range
+    dataset = open_dataset(name, root=root, split=split, options=options, value_range=value_range)
+    if dataset.scaling is not None:
+        level = logging.INFO if value_range else logging.WARNING
+        log.log(level, "%s: %s", split, dataset.scaling.sentence("--set input.value_range=LOW,HIGH"))
+    dataset = CachedDataset(dataset) if recipe.data.cache else dataset
+    return CountIgnored(dataset) if recipe.data.count_ignored else dataset
 
 
 def _protocol(card: Card, dataset: Dataset, predictor: Predictor) -> dict[str, Any]:
@@ -153,6 +159,7 @@ def _protocol(card: Card, dataset: Dataset, predictor: Predictor) -> dict[str, A
         "classes": list(card.labels.names),
         "ignored": "counted as a class" if recipe.data.count_ignored else "pixels with label 255 are not counted",
         "input_size": f"{policy.fit} {policy.size[0]}x{policy.size[1]}" if policy.size else f"{policy.fit}, any size",
+        **({"values": dataset.scaling.sentence("--set input.value_range")} if dataset.scaling is not None else {}),
         "measured_at": "each picture's own size, one confusion matrix over the split",
         "boundary": "mIoU of pixels within 1 to 40 of a border of the truth (between neighbours of unlike label); F1 "
         "within 0.75 % of the diagonal; IoU of rims 2 % of it thick",

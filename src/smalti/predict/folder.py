@@ -19,12 +19,14 @@ from smalti.command_log import keep_traceback
 from smalti.containers import Predictions
 from smalti.data.contract import DataError
 from smalti.data.pictures import PICTURE_SUFFIXES, find_pictures, picture_size, read_transparent_picture
+from smalti.data.value_range import ValueRange
 from smalti.files import claimed
 from smalti.predict.journal import ENTRY_FORMAT, Job, Journal
 from smalti.predict.loading import load
 from smalti.predict.options import Options
 from smalti.predict.pipeline import Steps, run
 from smalti.predict.predictor import WHOLE, Predictor
+from smalti.predict.value_ranges import choose_value_ranges
 from smalti.predict.writers import ENDINGS, FOLDERS, WRITERS, Entry, NoSuchAnswerError, Writer, kinds_of
 
 log = logging.getLogger("smalti")
@@ -32,6 +34,7 @@ MOST_IN_A_ROW = 3
 """Pictures for which the runtime or the memory may fail, one after the other, until the run ends."""
 Progress = Callable[[int, int], None]
 """Is told the pictures done, and the pictures in all."""
+log = logging.getLogger("smalti")
 
 
 def find_files(paths: Sequence[Path], out: Path) -> list[Path]:
@@ -108,7 +111,8 @@ def predict_files(
         return predictor
 
     with open_journal(model, kinds, out, options) as journal:
-        return answer_files(loaded, files, out, kinds, journal=journal, progress=progress)
+        ranges = choose_value_ranges(model, files, (), options=options, journal=journal, say=log.warning)
+        return answer_files(loaded, files, kinds, journal=journal, value_ranges=ranges, progress=progress)
 
 
 @contextmanager
@@ -129,18 +133,20 @@ def open_journal(model: Path, kinds: Sequence[str], out: Path, options: Options)
 def answer_files(
     load: Callable[[int, bool], Predictor],
     files: Sequence[Path],
-    out: Path,
     kinds: Sequence[str],
     *,
     journal: Journal,
+    value_ranges: Mapping[Path, ValueRange],
     progress: Progress | None,
 ) -> list[str]:
-    """`predict_files` with its targets checked.
+    """`predict_files` with its targets checked; answers go into the journal's folder.
 
     `load` gives the network, if any pictures are left, for so many of them, and to compute them side by side or not.
+    `value_ranges` are those of pictures deeper than 8 bits.
     """
+    out = journal.out
     jobs = [Job.of(file, name) for file, name in zip(files, answer_names(files), strict=True)]
-    work = _Work(jobs, {kind: WRITERS[kind](out) for kind in kinds}, journal, progress)
+    work = _Work(jobs, {kind: WRITERS[kind](out) for kind in kinds}, journal, value_ranges, progress)
     left = work.left()
     if left:
         predictor = load(len(left), len(left) > 1 and _are_small([job.file for job in left]))
@@ -163,9 +169,15 @@ class _Work:
     """The pictures of one run, and what has come of them."""
 
     def __init__(
-        self, jobs: Sequence[Job], writers: Mapping[str, Writer], journal: Journal, progress: Progress | None
+        self,
+        jobs: Sequence[Job],
+        writers: Mapping[str, Writer],
+        journal: Journal,
+        value_ranges: Mapping[Path, ValueRange],
+        progress: Progress | None,
     ) -> None:
         self.jobs, self.writers, self.journal, self.progress = jobs, writers, journal, progress
+        self.value_ranges = value_ranges
         self.failed: list[str] = []
         self.transparent: set[Path] = set()
         self.count = self.failed_in_a_row = 0
@@ -181,7 +193,7 @@ class _Work:
         return all(place.exists() for place in places)
 
     def read(self, job: Job) -> UInt8[Tensor, "channels height width"]:
-        picture = read_transparent_picture(job.file)
+        picture = read_transparent_picture(job.file, self.value_ranges.get(job.file))
         if len(picture) > 3:
             self.transparent.add(job.file)
         return picture

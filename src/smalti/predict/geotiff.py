@@ -1,5 +1,6 @@
 """Reading images in parts: TIFF of any layout and size, and whatever else has a place on the earth."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8, UInt16
+from jaxtyping import Bool, Shaped, UInt8
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from torch import Tensor
 
 from smalti.containers import Size
 from smalti.data.contract import DataError
-from smalti.data.pictures import TIFF_MAGIC, picture_size, read_transparent_picture
+from smalti.data.deep_images import TIFF_MAGIC
+from smalti.data.pictures import picture_size, read_transparent_picture
+from smalti.data.value_range import ValueRange, ValueSample, measure_range, to_8_bit
 from smalti.predict.gdal import gdal_errors, magic_of, needed_rasterio, quiet, reading
 from smalti.predict.georeference import georeference_beside, read_world_file, world_file
 from smalti.predict.windows import Window
@@ -29,7 +32,10 @@ GDAL_TAGS = (33550, 33922, 34264, 34735, 50844, 42113)
 """TIFF's tags for pixel scale, tie points, transformation, the directory of GeoTIFF's keys, RPCs, and no data."""
 CACHE_MIB = 256
 """GDAL's, so that the rows of blocks that a row of tiles needs are decoded once."""
+SAMPLED_WINDOWS, SAMPLED_SIDE = 4, 1024
+"""Windows along each side, and pixels of their sides, that a range of values is measured on."""
 Place = dict[str, Any]
+log = logging.getLogger("smalti")
 
 
 def is_raster(path: Path) -> bool:
@@ -120,32 +126,50 @@ class Raster(ABC):
 
 
 @contextmanager
-def open_raster(path: Path, bands: Sequence[int] | None = None) -> Iterator[Raster]:
+def open_raster(
+    path: Path, bands: Sequence[int] | None = None, value_range: ValueRange | None = None
+) -> Iterator[Raster]:
     """A raster to read from: a TIFF, or an image with a georeference, in windows; any other is decoded as a whole.
 
-    16-bit values are divided by 257 and rounded; one band is grey. Outside of a mask, where alpha is 0, and where all
-    bands that are read have their value for no data, a pixel is not valid.
+    Values deeper than 8 bits become 0 to 255 by `value_range`; one band is grey. Outside of a mask, where alpha is 0,
+    and where all bands that are read have their value for no data, a pixel is not valid.
 
     Args:
         path: The file.
         bands: One or three, counted from 1. None = those declared red, green and blue, in whatever order they come;
             else all but alpha, if these are one or three.
+        value_range: Of values deeper than 8 bits; None = measured on this raster.
 
     Raises:
-        DataError: If it cannot be read, has other values than whole numbers of 8 or 16 bits, lies on its side by its
-            orientation tag, or has other bands; names the file.
+        DataError: If it cannot be read, has complex values or whole numbers of less than 8 bits, lies on its side by
+            its orientation tag, or has other bands; names the file.
         ValueError: If rasterio is missing.
     """
     if magic_of(path) not in TIFF_MAGIC and georeference_beside(path) is None:
-        yield _Decoded(path, bands)
+        yield _Decoded(path, bands, value_range)
         return
     with needed_rasterio().Env(GDAL_CACHEMAX=CACHE_MIB), reading(path) as source:
-        yield _Windowed(path, source, bands)
+        raster = _Windowed(path, source, bands)
+        raster.value_range = value_range
+        if raster.is_deep and value_range is None:
+            raster.value_range = measure_range([raster.sample()])
+            log.warning("%s: values %s become 0 to 255 (measured on it alone)", path, raster.value_range)
+        yield raster
+
+
+def sample_raster(path: Path, bands: Sequence[int] | None = None) -> ValueSample:
+    """A sample of a TIFF's valid values.
+
+    Raises:
+        DataError: As `open_raster`.
+    """
+    with needed_rasterio().Env(GDAL_CACHEMAX=CACHE_MIB), reading(path) as source:
+        return _Windowed(path, source, bands).sample()
 
 
 class _Decoded(Raster):
-    def __init__(self, path: Path, bands: Sequence[int] | None) -> None:
-        decoded = read_transparent_picture(path)
+    def __init__(self, path: Path, bands: Sequence[int] | None, value_range: ValueRange | None) -> None:
+        decoded = read_transparent_picture(path, value_range)
         picture, self.valid = decoded[:3], decoded[3] > 0 if len(decoded) > 3 else None
         chosen = _checked_bands(path, (1, 2, 3) if bands is None else bands, 3)
         self.picture = picture if chosen == (1, 2, 3) else _as_rgb(picture[[band - 1 for band in chosen]].numpy())
@@ -165,6 +189,7 @@ class _Windowed(Raster):
         from rasterio.enums import ColorInterp, MaskFlags  # noqa: PLC0415
 
         self.path, self.source = path, source
+        self.value_range: ValueRange | None = None
         self.size = (source.height, source.width)
         if bands is None:
             bands = self._declared_bands()
@@ -217,18 +242,33 @@ class _Windowed(Raster):
         for band in self.bands:
             kind = self.source.dtypes[band - 1]
             bits = self.source.tags(band, ns="IMAGE_STRUCTURE").get("NBITS")
-            if kind not in ("uint8", "uint16") or bits is not None:
-                said = kind if bits is None else f"{bits} bits"
-                raise DataError(f"{self.path}: band {band} has values of {said}: scale it to uint8 or uint16")
+            if kind == "uint8" and bits is not None:
+                raise DataError(f"{self.path}: band {band} has values of {bits} bits: scale it to uint8 or uint16")
+            if np.dtype(kind).kind not in "uif":
+                raise DataError(f"{self.path}: band {band} has values of {kind}: save whole numbers or floats")
 
     def read(self, window: Window) -> tuple[Tensor, Tensor | None]:
+        values, valid = self._values(window)
+        return self._rgb(values), None if valid is None else torch.from_numpy(valid)
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether values are deeper than 8 bits, and no numbers of a palette."""
+        return self.colors is None and any(self.source.dtypes[band - 1] != "uint8" for band in self.bands)
+
+    def sample(self) -> ValueSample:
+        """Valid values of the whole, or of windows that are evenly spread."""
+        rows, columns = map(_sampled_spans, self.size)
+        windows = [Window(top, left, bottom, right) for top, bottom in rows for left, right in columns]
+        return ValueSample.joined([ValueSample.of(*self._values(window)) for window in windows])
+
+    def _values(self, window: Window) -> tuple[Shaped[np.ndarray, "bands _ _"], Bool[np.ndarray, "_ _"] | None]:
         where = needed_rasterio().windows.Window(window.left, window.top, window.width, window.height)
         with self._naming(f"rows {window.top} to {window.bottom}, columns {window.left} to {window.right}: "):
             values = self.source.read(self.bands, window=where)
-            valid = self._valid(values, where)
-        return self._rgb(values), None if valid is None else torch.from_numpy(valid)
+            return values, self._valid(values, where)
 
-    def _valid(self, values: UInt8[np.ndarray, "_ _ _"] | UInt16[np.ndarray, "_ _ _"], where: Any) -> np.ndarray | None:
+    def _valid(self, values: Shaped[np.ndarray, "_ _ _"], where: Any) -> np.ndarray | None:
         """Where all of them say so: mask or value for no data, alpha, and palette. None = everywhere.
 
         GDAL's masks heed one of them only: a mask before alpha, and a value for no data before both.
@@ -266,12 +306,17 @@ class _Windowed(Raster):
             values = self.source.read(self.bands, out_shape=(len(self.bands), *size), resampling=how)
         return self._rgb(values)
 
-    def _rgb(self, values: UInt8[np.ndarray, "_ _ _"] | UInt16[np.ndarray, "_ _ _"]) -> UInt8[Tensor, "3 _ _"]:
+    def _rgb(self, values: Shaped[np.ndarray, "_ _ _"]) -> UInt8[Tensor, "3 _ _"]:
         if self.colors is not None:
             return _as_rgb(self.colors[values[0]].transpose(2, 0, 1))
-        if values.dtype == np.uint16:
-            values = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        return _as_rgb(values)
+        return _as_rgb(to_8_bit(values, self.value_range))
+
+
+def _sampled_spans(length: int) -> list[tuple[int, int]]:
+    """(start, end) of up to `SAMPLED_WINDOWS` windows along an axis, evenly spread; all of a short one."""
+    count = min(SAMPLED_WINDOWS, -(-length // SAMPLED_SIDE))
+    starts = [round(k * max(0, length - SAMPLED_SIDE) / max(1, count - 1)) for k in range(count)]
+    return [(start, min(length, start + SAMPLED_SIDE)) for start in starts]
 
 
 def _place_of(path: Path, source: Any) -> Place:

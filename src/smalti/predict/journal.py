@@ -53,7 +53,11 @@ class Journal:
     def __init__(self, out: Path, made_by: Mapping[str, Any], resume: bool) -> None:
         """With `resume`, what stands in the folder is kept if it was made in the same way, else forgotten."""
         self.out, self._made_by = out, made_by
-        self._done: Done = _read(out / JOURNAL, made_by) if resume else {}
+        self._done: Done = {}
+        self.value_ranges: dict[str, list[float]] = {}
+        """By kind of image deeper than 8 bits: its range of values, which a continued run keeps."""
+        if resume:
+            self._done, self.value_ranges = _read(out / JOURNAL, made_by)
         self._file: TextIO | None = None
         self._lock = threading.Lock()
 
@@ -68,7 +72,8 @@ class Journal:
             before = self._done.pop(job.name, None)
             if self._file is None:
                 path = self.out / JOURNAL
-                lines = [json.dumps({"made_by": self._made_by}), *(_line(*done) for done in self._done.values())]
+                first = {"made_by": self._made_by, "value_ranges": self.value_ranges}
+                lines = [json.dumps(first), *(_line(*done) for done in self._done.values())]
                 write_text(path, "".join(f"{line}\n" for line in lines))
                 self._file = path.open("a", encoding="utf-8")
             elif before is not None:
@@ -97,15 +102,19 @@ def _line(key: str, entries: dict[str, Entry]) -> str:
     return json.dumps({"picture": key, "entries": entries})
 
 
-def _read(path: Path, made_by: Mapping[str, Any]) -> Done:
+def _read(path: Path, made_by: Mapping[str, Any]) -> tuple[Done, dict[str, list[float]]]:
+    """What is finished, and the value ranges, if all was made in the same way."""
     done: Done = {}
+    ranges: dict[str, list[float]] = {}
     try:
         first, *lines = path.read_text(encoding="utf-8").splitlines()
-        before, now = json.loads(first)["made_by"], json.loads(json.dumps(made_by))
+        header = json.loads(first)
+        before, now = header["made_by"], json.loads(json.dumps(made_by))
         if before != now:
             others = ", ".join(sorted(key for key in before | now if before.get(key) != now.get(key)))
             log.warning("%s: what is there was made otherwise (%s), so nothing is passed over", path.parent, others)
-            return {}
+            return {}, {}
+        ranges = dict(header.get("value_ranges", {}))
         for line in lines:
             said = json.loads(line)
             if "begun" in said:
@@ -114,7 +123,7 @@ def _read(path: Path, made_by: Mapping[str, Any]) -> Done:
                 name, *_ = json.loads(said["picture"])
                 done[name] = said["picture"], said["entries"]
     except FileNotFoundError:
-        return {}
+        return {}, {}
     except (ValueError, TypeError, KeyError, AttributeError):  # from here on, nothing can be relied on
         pass
-    return done
+    return done, ranges

@@ -101,6 +101,18 @@ def load_with_card(
     return predictor, card
 
 
+def trained_value_range(path: Path, changes: Mapping[str, Any] | None = None) -> tuple[float, float] | None:
+    """The range of values that a model was trained with, of its card; the network itself is not loaded.
+
+    Raises:
+        ValueError: If there is no model of this package, or a change that it cannot make.
+    """
+    if path.suffix in ENDINGS and path.is_file():
+        return read_exported_card(path).recipe.input.value_range
+    card = checkpoint.read_card(checkpoint.find(path))
+    return checkpoint.changed(card, changes or {}).recipe.input.value_range
+
+
 def _say_terms(card: Card) -> None:
     """Once on each machine."""
     if not card.terms:

@@ -1,4 +1,4 @@
-"""A picture however a caller holds it, as the tensor that the networks take, and which of its pixels count."""
+"""A picture however a caller holds it, as an array of values, and which of its pixels count."""
 
 import logging
 from dataclasses import replace
@@ -7,18 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Shaped, UInt
+from jaxtyping import Bool, Shaped
 from PIL import Image
 from torch import Tensor
 
 from smalti.containers import Predictions
 from smalti.data.contract import DataError
-from smalti.data.pictures import (
-    MAX_PIXELS,
-    decode_transparent_picture,
-    read_transparent_picture,
-    to_rgb_with_transparency,
-)
+from smalti.data.pictures import MAX_PIXELS, ValuesAndVisibility, image_values, read_any
+from smalti.data.value_range import ValueRange
 from smalti.labels import IGNORED
 from smalti.predict.gdal import has_rasterio
 from smalti.predict.georeference import unread_georeference
@@ -29,60 +25,65 @@ log = logging.getLogger("smalti")
 Picture = str | Path | bytes | Image.Image | np.ndarray | Tensor
 
 
-def as_tensor(picture: Picture) -> UInt[Tensor, "channels height width"]:
-    """The picture as unsigned integers, channels first, with alpha as the last channel if any pixel is transparent.
+def picture_values(picture: Picture, channels: int, value_range: ValueRange | None = None) -> ValuesAndVisibility:
+    """The picture's values as a network of so many channels takes them, and where they count (None = everywhere).
 
-    Files, bytes and PIL images become RGB, turned upright by their EXIF note, with alpha where a pixel is wholly
-    transparent; files that are rasters are read as `predict.geotiff` reads them, with alpha 0 where they are not valid.
-    Arrays are height x width x channels (or height x width, grey), tensors channels x height x width; both grey or RGB,
-    with or without alpha, and unsigned integers.
+    Files, bytes and PIL images become RGB, turned upright by their EXIF note; files that are rasters are read as
+    `predict.geotiff` reads them, in 8 bits by `value_range`. Arrays are height x width x channels (or height x width,
+    grey), tensors channels x height x width; both grey or RGB, with or without alpha, of whole numbers or floats. Grey
+    is repeated to three channels. Values deeper than 8 bits are left as they are: `ValueRange.to_8_bit` brings them to
+    8. What is wholly transparent (alpha 0), or not valid in a raster, does not count.
 
     Raises:
         ValueError: For anything else; says what was expected.
     """
     if isinstance(picture, str | Path):
-        return _read(Path(picture))
+        return _in_colour(*_read(Path(picture), value_range))
     if isinstance(picture, bytes | bytearray | memoryview):
-        return decode_transparent_picture(bytes(picture))
+        return _in_colour(*read_any(bytes(picture), "the picture"))
     if isinstance(picture, Image.Image):
-        return to_rgb_with_transparency(picture)
+        return _in_colour(*image_values(picture))
     if isinstance(picture, np.ndarray):
-        return _channels_first(picture)
+        return _without_alpha(_checked(_channels_first(picture)), channels)
     if isinstance(picture, Tensor):
-        return _checked(picture)
+        values = picture.detach().cpu()
+        return _without_alpha(
+            _checked((values.float() if values.dtype == torch.bfloat16 else values).numpy()), channels
+        )  # fmt: skip
     raise ValueError(
         "a picture is a path, encoded bytes, a PIL image, a NumPy array (height x width x channels) or a tensor "
         f"(channels x height x width), got {type(picture).__name__}"
     )
 
 
-def _read(path: Path) -> UInt[Tensor, "channels height width"]:
+def _read(path: Path, value_range: ValueRange | None) -> ValuesAndVisibility:
     if not is_raster(path):
-        return read_transparent_picture(path)
+        return read_any(_content(path), str(path))
     if not has_rasterio():
         log.warning("%s", unread_georeference([path]))
-        return read_transparent_picture(path)
+        return read_any(_content(path), str(path))
     if count_pixels(path) > MAX_PIXELS:
         raise DataError(f"{path}: more than {MAX_PIXELS} pixels: use `smalti predict`, which reads it in parts")
-    with open_raster(path) as raster:
+    with open_raster(path, value_range=value_range) as raster:
         image, valid = raster.read(Window(0, 0, *raster.size))
     for note in raster.notes:
         log.warning("%s: %s", path, note)
-    return image if valid is None or bool(valid.all()) else torch.cat([image, valid[None].to(torch.uint8) * 255])
+    return image.numpy(), None if valid is None or bool(valid.all()) else valid.numpy()
 
 
-def without_alpha(
-    image: UInt[Tensor, "channels height width"], channels: int
-) -> tuple[UInt[Tensor, "_ height width"], Bool[Tensor, "height width"] | None]:
-    """The channels that a network of so many takes, and where alpha is above 0 (None = everywhere).
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 
-    RGB networks take RGBA and grey with alpha, too. An image of which the network takes all channels has no alpha.
-    """
-    if channels != 3 or image.shape[0] not in (2, 4):
-        return image, None
-    visible = image[-1] > 0 if image.dtype == torch.uint8 else image[-1].int() > 0  # torch compares no uint16
-    colors = image[:3] if image.shape[0] == 4 else image[:1].expand(3, -1, -1)
-    return colors, None if bool(visible.all()) else visible
+
+def _without_alpha(values: Shaped[np.ndarray, "bands height width"], channels: int) -> ValuesAndVisibility:
+    """RGB networks take RGBA and grey with alpha, too; where the network takes all channels, none is alpha."""
+    if channels != 3 or len(values) not in (2, 4):
+        return values, None
+    visible = values[-1] > 0
+    return _in_colour(values[:-1], None if visible.all() else visible)
 
 
 def without_class(answer: Predictions, where: Bool[Tensor, "height width"]) -> Predictions:
@@ -94,20 +95,25 @@ def without_class(answer: Predictions, where: Bool[Tensor, "height width"]) -> P
     return replace(answer, **maps)
 
 
-def _channels_first(array: Shaped[np.ndarray, "..."]) -> Tensor:
+def _channels_first(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
     if array.ndim == 2:
-        array = np.repeat(array[..., None], 3, axis=2)
+        return array
     if array.ndim != 3:
         raise ValueError(f"a NumPy picture is height x width x channels, got an array of shape {array.shape}")
-    return _checked(torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))))
+    return array.transpose(2, 0, 1)
 
 
-def _checked(tensor: Tensor) -> Tensor:
-    if tensor.ndim == 2:
-        tensor = tensor[None].expand(3, -1, -1)
-    if tensor.ndim != 3 or 0 in tensor.shape:
-        raise ValueError(f"a picture is a tensor of channels x height x width, got shape {tuple(tensor.shape)}")
-    if tensor.dtype not in (torch.uint8, torch.uint16):
-        raise ValueError(f"a picture has unsigned integers (uint8 or uint16) from 0 on, got {tensor.dtype}: "
-                         "multiply floats by 255 and round them")  # fmt: skip
-    return tensor
+def _checked(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "channels height width"]:
+    if values.ndim == 2:
+        values = np.repeat(values[None], 3, axis=0)
+    if values.ndim != 3 or 0 in values.shape:
+        raise ValueError(f"a picture is channels x height x width, got shape {tuple(values.shape)}")
+    if values.dtype.kind not in "uif":
+        raise ValueError(f"a picture has whole numbers or floats, got {values.dtype}: convert it, for example to uint8")
+    return values
+
+
+def _in_colour(
+    values: Shaped[np.ndarray, "bands height width"], visible: Bool[np.ndarray, "height width"] | None
+) -> ValuesAndVisibility:
+    return np.repeat(values, 3, axis=0) if len(values) == 1 else values, visible

@@ -1,13 +1,14 @@
 """Sources in, answers out: pictures and folders, rasters of any size, videos and cameras, each on its way."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from smalti.data.value_range import ValueRange
 from smalti.predict.folder import (
     answer_files,
     answer_names,
@@ -26,6 +27,7 @@ from smalti.predict.predictor import Predictor
 from smalti.predict.raster import predict_raster, write_preview
 from smalti.predict.raster_polygons import require_vector_packages, write_raster_polygons
 from smalti.predict.tiling import Tiles
+from smalti.predict.value_ranges import choose_value_ranges
 from smalti.predict.video import predict_video
 from smalti.predict.video_options import VideoOptions, answer_name, is_video
 from smalti.predict.writers import kinds_of
@@ -85,10 +87,13 @@ def predict_sources(
     outcome = Outcome(asked=len(pictures) + len(rasters) + len(videos))
     with open_journal(Path(model), kinds, out, options) as journal:
         work = MANY_FRAMES * len(videos) + sum(map(count_pixels, rasters)) // Tiles().size ** 2
-        answering = _Answering(model, work, journal, out, kinds, telling, options, wishes, outcome)
+        ranges = choose_value_ranges(Path(model), files, in_parts, options=options, journal=journal, say=telling.line)
+        answering = _Answering(model, work, journal, out, kinds, telling, options, wishes, outcome, ranges)
         if pictures:
             with telling.bar("pictures") as progress:
-                failed = answer_files(answering.load, pictures, out, kinds, journal=journal, progress=progress)
+                failed = answer_files(
+                    answering.load, pictures, kinds, journal=journal, value_ranges=ranges, progress=progress
+                )
             outcome.failed += failed
             outcome.answered += len(pictures) - len(failed)
         for file, name in zip(rasters, answer_names(rasters), strict=True):
@@ -140,6 +145,8 @@ class _Answering:
     options: Options
     video_options: VideoOptions
     outcome: Outcome
+    value_ranges: Mapping[Path, ValueRange]
+    """Of files deeper than 8 bits."""
     predictor: Predictor | None = None
     side_by_side: bool = False
     """Whether the predictor is one for many pictures at once."""
@@ -178,7 +185,7 @@ class _Answering:
         if self._is_done(job, written, preview):
             return
         tiles = self.options.tiles if isinstance(self.options.tiles, Tiles) else Tiles()
-        with open_raster(file, self.options.bands) as raster:
+        with open_raster(file, self.options.bands, self.value_ranges.get(file)) as raster:
             self._say_once(file, *raster.notes)
             predictor = self.load()
             predictor.tiles = None  # a tile is looked at as it is

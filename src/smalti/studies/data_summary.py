@@ -48,6 +48,8 @@ def summarise(data: str, split: str | None, out: Path | None, write: Callable[[s
         write(f"{dataset.name} {part}: {len(dataset)} pictures, {len(dataset.labels)} classes")
         for note in dataset.notes:
             write(f"  note: {note}")
+        if dataset.scaling is not None:
+            write(f"  {dataset.scaling.sentence('training with --set input.value_range=LOW,HIGH')}")
         problems += _write_content(dataset, write)
         if out is not None:
             path = out if split else out.with_stem(f"{out.stem}_{part}")

@@ -44,7 +44,12 @@ def prepare(recipe: Recipe, write: Callable[[str], None], continued: ContinuedRu
     Raises:
         ValueError: If recipe, network and data do not go together.
     """
+    if continued is not None and recipe.input.value_range is None:
+        recipe = _with_value_range(recipe, continued.recipe.input.value_range)
     train, validation = open_splits(recipe)
+    if train.scaling is not None:
+        write(f"{recipe.data.train}: {train.scaling.sentence('--set input.value_range=LOW,HIGH')}")
+    recipe = _with_value_range(recipe, _value_range_of(train, validation))
     recipe = _with_class_weights(recipe, train, continued)
     model = build(model_class(recipe.model), recipe.config, train.labels, None if continued else recipe.weights)
     setup = RunSetup(recipe=recipe, model=model, train=train, validation=validation, write=write, continued=continued)
@@ -57,9 +62,11 @@ def open_splits(recipe: Recipe) -> tuple[Dataset, Dataset]:
     """The training and validation pictures of a recipe, cached and wrapped as it says."""
     data = recipe.data
     opened = []
+    value_range = recipe.input.value_range
     for split in (data.train, data.validation):
         root = None if data.root is None else Path(data.root)
-        dataset = open_dataset(data.set, root=root, split=split, options=data.options)
+        dataset = open_dataset(data.set, root=root, split=split, options=data.options, value_range=value_range)
+        value_range = value_range or _value_range_of(dataset)
         if split == data.train and recipe.input.fit == "pad" and recipe.input.size is not None:
             dataset = AtInputScale(dataset, recipe.input)
         if data.cache:
@@ -69,6 +76,20 @@ def open_splits(recipe: Recipe) -> tuple[Dataset, Dataset]:
     if train.labels != validation.labels:
         raise ValueError(f"the splits {data.train} and {data.validation} have different class tables")
     return (WithMirrorImages(train) if recipe.augmentation.offline_flips else train), validation
+
+
+def _value_range_of(*datasets: Dataset) -> tuple[float, float] | None:
+    """The range of the first set with images deeper than 8 bits."""
+    ranges = (dataset.scaling.value_range for dataset in datasets if dataset.scaling is not None)
+    first = next(ranges, None)
+    return None if first is None else (first.low, first.high)
+
+
+def _with_value_range(recipe: Recipe, value_range: tuple[float, float] | None) -> Recipe:
+    """The measured range becomes a setting, so that the checkpoint's recipe says what was used."""
+    if value_range is None:
+        return recipe
+    return dataclasses.replace(recipe, input=dataclasses.replace(recipe.input, value_range=value_range))
 
 
 def _with_class_weights(recipe: Recipe, train: Dataset, continued: ContinuedRun | None) -> Recipe:

@@ -124,7 +124,7 @@ def _check_same(recipe: Recipe, stored: Recipe, out: Path) -> None:
         # What follows from the data was resolved when the run began: a rule's name became numbers.
         is_resolved = (
             (key.startswith("config.semantic_loss.class_weights") and isinstance(new.get(key), str))
-            or (key == "training.monitor" and new.get(key) is None)
+            or (key in ("training.monitor", "input.value_range") and new.get(key) is None)
             or key == "augmentation.crop"  # compared once it is resolved
         )
         if old.get(key) != new.get(key) and key not in RESUMABLE and not is_resolved:

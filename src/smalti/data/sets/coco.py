@@ -37,6 +37,7 @@ from smalti.data.masks import to_labels
 from smalti.data.pictures import read_mask, read_picture
 from smalti.data.roots import NativeLayout, find_root
 from smalti.data.sets.coco_stuff import COCO_STUFF
+from smalti.data.value_range import ValueRange
 from smalti.labels import IGNORED, LabelSet
 
 SPLITS = ("train", "val")
@@ -68,6 +69,7 @@ class Coco(AnnotatedPictures):
     """
 
     name = "coco"
+    has_any_depth = True
 
     def __init__(
         self, root: Path | None = None, split: str = "train", *, year: int = 2017, semantic: Kind = "instances"
@@ -128,6 +130,8 @@ class CocoItem:
     label_of: Mapping[int, int]
     map: Path | None
     kind: Kind
+    value_range: ValueRange | None = None
+    """Of a picture deeper than 8 bits; see `read_picture`."""
 
     @property
     def name(self) -> str:
@@ -148,7 +152,7 @@ class CocoItem:
         Raises:
             DataError: If one cannot be decoded, or their sizes differ.
         """
-        image = read_picture(self.picture)
+        image = read_picture(self.picture, value_range=self.value_range)
         size = (int(image.shape[1]), int(image.shape[2]))
         if self.size not in (size, None):
             raise DataError(f"{self.picture}: has {size[0]} x {size[1]} pixels (height x width), its annotations are "

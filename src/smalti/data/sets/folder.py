@@ -30,7 +30,7 @@ class Folder(AnnotatedPictures):
       and `seed` decides: `test` and `validation` are the shares of all names, and an image stays in its split whatever
       is added. The split "all" is everything.
     * Classes come from labels.json, else they are the values or colours found in all masks (255 = ignored).
-    * Pictures of any common kind become 8-bit RGB, see `read_picture`.
+    * Pictures of any common kind become 8-bit RGB; those deeper than 8 bits by one range of values, see `open_dataset`.
     * `instances/` may hold instance ids (0 = none), best as 16-bit PNG.
     * `boxes/` may hold COCO files of objects, whose file names are paths below images/ and whose categories are classes
       of things. A picture that none lists has no boxes that are known. Without masks/ its classes are the table.
@@ -42,6 +42,7 @@ class Folder(AnnotatedPictures):
 
     name = "folder"
     is_own_folder = True
+    has_any_depth = True
 
     def __init__(
         self,
