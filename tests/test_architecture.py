@@ -8,7 +8,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "smalti"
 FILES = sorted(SOURCE.rglob("*.py"))
 RANK = {
-    "labels": 0, "geometry": 0, "files": 0, "hardware": 0, "settings": 0,
+    "labels": 0, "geometry": 0, "files": 0, "hardware": 0, "ownership": 0, "settings": 0, "telemetry": 0,
     "containers": 1,
     "recipe": 2, "parts": 2, "data": 2, "metrics": 2, "draw": 2,
     "models": 3,

@@ -14,6 +14,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
+from smalti.telemetry import disable_telemetry
+
 if TYPE_CHECKING:  # the rooms are imported when they are needed: `import smalti` and `smalti --help` answer at once
     from pathlib import Path
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:  # the rooms are imported when they are needed: `import smalti
     from smalti.predict.predictor import Predictor
     from smalti.recipe import Recipe
 
+disable_telemetry()  # here, because every process of the package imports this file first
 __version__ = version("smalti")
 __all__ = ["create_model", "evaluate", "load", "train"]
 
