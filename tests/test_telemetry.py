@@ -1,6 +1,5 @@
 """Nothing is reported to anybody: no connection leaves the machine, and no id is written into the home."""
 
-import json
 import os
 import subprocess
 import sys
@@ -90,31 +89,30 @@ def test_a_variable_of_the_user_is_left_as_it_is(monkeypatch):
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "0"
 
 
+VERBS = [
+    ["list", "encoders"],
+    ["data", "scenes", "--split", "val", "--out", "scenes.png"],
+    ["train", "sis_cnn.quick", "--out", "run", *TINY],
+    ["evaluate", "run", "--out", "measured"],
+    ["export", "run", "--to", "onnx", "--out", "net.onnx"],
+    ["export", "run", "--to", "openvino", "--out", "net.xml", "--int8", "--data", "scenes", "--split", "val"],
+    ["predict", "photo.png", "--model", "net.onnx", "--runtime", "onnx", "--out", "a"],
+    ["predict", "photo.png", "--model", "net.onnx", "--runtime", "openvino", "--out", "b"],
+]
+ALL_VERBS = """
+import sys
+from smalti.cli import main
+for verb in {verbs}:
+    sys.argv = ["smalti", *verb]
+    try:
+        main()
+    except SystemExit as ended:  # 8 bits of an untrained network may be refused
+        assert not ended.code or "--int8" in verb, verb
+"""
+
+
 @pytest.mark.slow
 def test_no_verb_reports_anything(watched, tmp_path):
-    smalti = ("-m", "smalti")
     picture = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "photo.png")
-    data = ("--data", "scenes")
-    verbs = [
-        ("list", "encoders"),
-        ("data", "scenes", "--split", "val", "--out", "scenes.png"),
-        ("train", "sis_cnn.quick", "--out", "run", *TINY),
-        ("evaluate", "run", "--out", "measured"),
-        ("export", "run", "--to", "onnx", "--out", "net.onnx"),
-        ("export", "run", "--to", "openvino", "--out", "net.xml"),
-        ("export", "run", "--to", "openvino", "--out", "int8.xml", "--int8", *data, "--split", "val"),
-        ("predict", "photo.png", "--model", "net.onnx", "--runtime", "onnx", "--out", "a"),
-        ("predict", "photo.png", "--model", "net.xml", "--out", "b"),
-        ("predict", "photo.png", "--model", "run", "--out", "c"),
-        ("ablate", "sis_cnn.quick", "--seeds", "1", "--out", "ablation", *TINY),
-    ]
-    seen = {}
-    for verb in verbs:
-        if "int8.xml" in verb:  # 8 bits of an untrained network may be refused, which is exit code 1
-            code = f"import sys; sys.argv = {json.dumps(['smalti', *verb])}\nfrom smalti.cli import main\n"
-            hosts, files = watched("-c", code + "try:\n    main()\nexcept SystemExit:\n    pass")
-        else:
-            hosts, files = watched(*smalti, *verb)
-        seen[" ".join(verb[:4])] = (hosts, files)
-    assert all(found == ([], set()) for found in seen.values()), seen
+    assert watched("-c", ALL_VERBS.format(verbs=VERBS)) == ([], set())

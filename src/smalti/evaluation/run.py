@@ -16,9 +16,10 @@ from smalti.data.cache import CachedDataset
 from smalti.data.dataset import CountIgnored, Dataset, open_dataset, parse_data_argument
 from smalti.evaluation.errors import best_and_worst, most_doubtful
 from smalti.evaluation.measures import Measures, true_labels
-from smalti.evaluation.report import Example, ReportContent, write_report
+from smalti.evaluation.report import Example, ReportContent, is_report, write_report
 from smalti.files import write_text
 from smalti.models.create import find_recipe, paper_numbers
+from smalti.ownership import check_replaceable
 from smalti.predict.loading import Execution, load_with_card
 from smalti.predict.predictor import Predictor
 from smalti.predict.runtimes import ENDINGS
@@ -149,6 +150,25 @@ def _protocol(card: Card, dataset: Dataset, predictor: Predictor) -> dict[str, A
 
 def _changed(changes: Mapping[str, Any] | None) -> dict[str, str]:
     return {"changed_since_training": ", ".join(f"{k}={v}" for k, v in changes.items())} if changes else {}
+
+
+def check_evaluation_replaceable(out: Path, *, overwrite: bool | None) -> None:
+    """Asked before anything is measured: whether `metrics.json` and `report.html` may be written into a folder.
+
+    `overwrite` is as for `check_replaceable`.
+
+    Raises:
+        ValueError: If one of them exists that this package did not write.
+    """
+    check_replaceable([out / METRICS], _is_metrics, overwrite=overwrite)
+    check_replaceable([out / REPORT], is_report, overwrite=overwrite)
+
+
+def _is_metrics(path: Path) -> bool:
+    try:
+        return {"version", "recipe"} <= json.loads(path.read_text(encoding="utf-8"))["protocol"].keys()
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return False
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, history: list[dict[str, float]], title: str) -> None:

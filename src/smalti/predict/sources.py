@@ -14,7 +14,9 @@ from smalti.predict.folder import (
     check_targets,
     find_files,
     open_journal,
+    picture_jobs,
     problem_of,
+    summaries_of,
 )
 from smalti.predict.geotiff import count_pixels, is_raster, open_raster
 from smalti.predict.journal import Job, Journal
@@ -78,15 +80,21 @@ def predict_sources(
     with open_journal(Path(model), kinds, out, options) as journal:
         work = MANY_FRAMES * len(videos) + sum(map(count_pixels, rasters)) // Tiles().size ** 2
         answering = _Answering(model, work, journal, out, kinds, telling, options, wishes, outcome)
+        picture_work = picture_jobs(pictures, kinds)
+        raster_work = [_raster_job(file, name) for file, name in zip(rasters, answer_names(rasters), strict=True)]
+        video_work = [_video_job(video, kinds) for video in videos]
+        if not options.overwrite:
+            summaries = summaries_of(kinds) if pictures else []
+            journal.check_replaceable([*picture_work, *raster_work, *video_work], summaries)
         if pictures:
             with telling.bar("pictures") as progress:
-                failed = answer_files(answering.load, pictures, out, kinds, journal=journal, progress=progress)
+                failed = answer_files(answering.load, picture_work, out, kinds, journal=journal, progress=progress)
             outcome.failed += failed
             outcome.answered += len(pictures) - len(failed)
-        for file, name in zip(rasters, answer_names(rasters), strict=True):
-            answering.attempt(str(file), partial(answering.raster, file, name))
-        for source in videos:
-            answering.attempt(source, partial(answering.video, source))
+        for job in raster_work:
+            answering.attempt(str(job.file), partial(answering.raster, job))
+        for source, job in zip(videos, video_work, strict=True):
+            answering.attempt(source, partial(answering.video, source, job))
     return outcome
 
 
@@ -102,6 +110,16 @@ def _check_targets(rasters: Sequence[Path], videos: Sequence[str], paths: Sequen
     if twice:
         raise ValueError(f"two sources would both be answered in {min(twice)}: predict them one by one, each with its "
                          "own --out")  # fmt: skip
+
+
+def _raster_job(file: Path, name: str) -> Job:
+    return Job.of(file, f"{name}{LABELS}", (f"{name}{LABELS}", f"{name}{PREVIEW}"))
+
+
+def _video_job(source: str, kinds: Sequence[str]) -> Job:
+    """Kinds that cannot be written of videos are refused later, one video after the other."""
+    name = answer_name(source, "labels" if list(kinds) == ["labels"] else "overlay")
+    return Job.of(Path(source), name, (name,))
 
 
 @dataclass
@@ -143,13 +161,12 @@ class _Answering:
         else:
             self.outcome.failed.append(problem)
 
-    def raster(self, file: Path, name: str) -> None:
+    def raster(self, job: Job) -> None:
         others = [kind for kind in self.kinds if kind not in ("labels", "overlay")]
         if others:
             raise ValueError(f"of rasters the labels are written, not {', '.join(others)}: choose --show labels")
-        written, preview = self.out / f"{name}{LABELS}", self.out / f"{name}{PREVIEW}"
-        job = Job.of(file, written.name)
-        if self._is_done(job, written, preview):
+        file, (written, preview) = job.file, (self.out / name for name in job.answers)
+        if self._is_done(job):
             return
         tiles = self.options.tiles if isinstance(self.options.tiles, Tiles) else Tiles()
         with open_raster(file, self.options.bands) as raster:
@@ -161,16 +178,15 @@ class _Answering:
         self.journal.add(job, {})
         self.telling.line(f"{file}: labels in {written}, to be looked at in {preview.name}")
 
-    def video(self, source: str) -> str | None:
+    def video(self, source: str, job: Job) -> str | None:
         """What went wrong, if something did.
 
         Raises:
             KeyboardInterrupt: Says what is kept.
         """
         show = _shown(self.kinds)
-        written = self.out / answer_name(source, show)
-        job = Job.of(Path(source), written.name)
-        if Path(source).is_file() and self._is_done(job, written):
+        written = self.out / job.name
+        if Path(source).is_file() and self._is_done(job):
             return None
         predictor = self.load()
         wishes = replace(self.video_options, show=show)
@@ -194,12 +210,15 @@ class _Answering:
                 self.journal.begin(job)
                 progress(done, total)
 
-            yield told
+            try:
+                yield told
+            finally:  # also of a video that ended early: what there is of it is this package's
+                self.journal.leave(job)
 
-    def _is_done(self, job: Job, *written: Path) -> bool:
-        done = self.journal.entries(job) is not None and all(map(Path.exists, written))
+    def _is_done(self, job: Job) -> bool:
+        done = self.journal.is_done(job)
         if done:
-            self.telling.line(f"{job.file}: answered already, in {written[0]}")
+            self.telling.line(f"{job.file}: answered already, in {self.out / job.answers[0]}")
         return done
 
 
