@@ -11,7 +11,7 @@ from PIL import Image
 
 from smalti.telemetry import OPT_OUTS, disable_telemetry
 
-GUARD = '''
+GUARD = """
 import os, socket
 
 def note(address):
@@ -34,7 +34,7 @@ class Guarded(socket.socket):
     connect_ex = guarded(socket.socket.connect_ex, 1)
     sendto = guarded(socket.socket.sendto, -1)
 socket.socket = Guarded
-'''
+"""
 HARMLESS = ("matplotlib",)
 """Folders in the home that other packages compute again when they are missing: matplotlib's list of fonts."""
 SILENT = {"CI", "TF_BUILD", "JENKINS_URL", "GITHUB_ACTIONS", "GITLAB_CI", "BUILD_ID", "NNCF_CI", *OPT_OUTS}

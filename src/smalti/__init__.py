@@ -81,6 +81,8 @@ def evaluate(
     split: str | None = None,
     out: str | Path | None = None,
     changes: dict[str, Any] | None = None,
+    overwrite: bool = False,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Measures a network on a split of a data set.
 
@@ -90,6 +92,8 @@ def evaluate(
         split: None = the one it was validated on.
         out: A folder for `metrics.json` and `report.html`; None = nothing is written.
         changes: Dotted keys of its recipe, to let it answer otherwise than trained: {"config.output_stride": 8}.
+        overwrite: Replace a `metrics.json` or `report.html` in `out` that this package did not write.
+        trust: Load a .pt2 file, which may run code: only from people you trust.
 
     Returns:
         Metrics by name, and the `protocol` under which they were measured.
@@ -99,7 +103,8 @@ def evaluate(
     """
     from smalti import session
 
-    return session.evaluate(model, data=data, split=split, out=out, changes=changes)
+    options = session.EvaluationOptions(changes=changes, overwrite=overwrite, trust=trust)
+    return session.evaluate(model, data=data, split=split, out=out, options=options)
 
 
 def load(
@@ -107,6 +112,7 @@ def load(
     *,
     runtime: Literal["auto", "torch", "onnx", "openvino"] = "auto",
     device: str | None = None,
+    trust: bool = False,
 ) -> Predictor:
     """The predictor of a run folder, a checkpoint or an exported file: `load("runs/first")("photo.jpg").semantic`.
 
@@ -115,10 +121,11 @@ def load(
         runtime: "auto" = OpenVINO or ONNX Runtime where there is no accelerator and the network has been converted
             before, else torch; "onnx" and "openvino" convert it (once, half a minute).
         device: torch's, e.g. "cuda:1"; None = the accelerator if there is one.
+        trust: Load a .pt2 file, which may run code: only from people you trust.
 
     Raises:
         ValueError: If there is no model of this package, or the runtime is not installed.
     """
     from smalti.predict import loading
 
-    return loading.load(path, loading.Execution(runtime=runtime, device=device))
+    return loading.load(path, loading.Execution(runtime=runtime, device=device, trust=trust))

@@ -36,6 +36,12 @@ Data = Annotated[
     str | None, typer.Option(help="PATH of the recipe's data set, or NAME=PATH; else SMALTI_DATA is searched.")
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files there that smalti did not write, or that changed since.")
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Load a .pt2 file, which may run any code: only from people you trust.")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")]
 Show = Annotated[
     str,
@@ -111,6 +117,8 @@ def evaluate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.json and report.html.")] = None,
     set_: Set = None,
+    overwrite: Overwrite = False,
+    trust: Trust = False,
 ) -> None:
     """Measure a trained network on a split of a data set.
 
@@ -124,7 +132,10 @@ def evaluate(
     from smalti import session
 
     with _progress("pictures") as progress:
-        found = session.evaluate(model, data=data, split=split, out=out, changes=_changes(set_), progress=progress)
+        options = session.EvaluationOptions(
+            changes=_changes(set_), overwrite=overwrite, trust=trust, progress=progress
+        )  # fmt: skip
+        found = session.evaluate(model, data=data, split=split, out=out, options=options)
     _show(found)
     if out is not None:
         typer.echo(f"report: {out / 'report.html'}")
@@ -149,6 +160,8 @@ def predict(
     smoothing: Annotated[float, typer.Option(help="Of videos: weight of the frames before, 0 to 1.")] = 0.0,
     every: Annotated[int, typer.Option(help="Of videos: only every so-manieth frame is looked at.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Pass over what is answered already.")] = False,
+    overwrite: Overwrite = False,
+    trust: Trust = False,
     set_: Set = None,
 ) -> None:
     """Segment pictures, folders, huge rasters, videos and cameras.
@@ -175,9 +188,9 @@ def predict(
 
     _log_to_stderr()
     options = Options(
-        execution=Execution(runtime=runtime, device=device), changes=_changes(set_), views=Views.parse(views),
-        tiles=parse_tiles(tile), bands=parse_bands(bands) if bands else None, smoothing=smoothing, every=every,
-        resume=resume,
+        execution=Execution(runtime=runtime, device=device, trust=trust), changes=_changes(set_),
+        views=Views.parse(views), tiles=parse_tiles(tile), bands=parse_bands(bands) if bands else None, smoothing=smoothing, every=every,
+        resume=resume, overwrite=overwrite,
     )  # fmt: skip
     with _stopping():
         telling = Telling(line=typer.echo, bar=_progress)
@@ -211,6 +224,7 @@ def export(
     data: Data = None,
     split: Annotated[str | None, typer.Option(help="Judged on this split; else the validation split.")] = None,
     set_: Set = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write a network for another runtime, and prove that it answers alike.
 
@@ -227,7 +241,7 @@ def export(
     from smalti.exporting import Wish
     from smalti.exporting import export as run_export
 
-    wish = Wish(to=to, out=out, int8=int8, data=data, split=split)
+    wish = Wish(to=to, out=out, int8=int8, data=data, split=split, overwrite=overwrite)
     with _progress("pictures") as progress:
         written = run_export(model, wish, changes=_changes(set_), tell=typer.echo, progress=progress)
     typer.echo(f"{written.path}: {written.reason}")
@@ -310,6 +324,7 @@ def data_(
     data: Annotated[str, typer.Argument(help="PATH of a folder, or NAME or NAME=PATH of a data set.")],
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write a picture of samples with their truth here.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Look at a data set: sizes, classes, what is wrong.
 
@@ -323,12 +338,12 @@ def data_(
     """
     from smalti.studies.data_summary import summarise
 
-    for line in summarise(data, split, out):
+    for line in summarise(data, split, out, overwrite=overwrite):
         typer.echo(line)
 
 
 @app.command()
-def demo(out: Out = Path("demo")) -> None:
+def demo(out: Out = Path("demo"), overwrite: Overwrite = False) -> None:
     """Train, measure and predict on drawn street scenes.
 
     Ends by naming the report and the pictures to look at.
@@ -340,7 +355,7 @@ def demo(out: Out = Path("demo")) -> None:
     """
     from smalti.studies.demo import run_demo
 
-    if not run_demo(out, typer.echo, bar=sys.stdout.isatty()):
+    if not run_demo(out, typer.echo, bar=sys.stdout.isatty(), overwrite=overwrite):
         raise typer.Exit(130)
 
 

@@ -41,6 +41,11 @@ TORCH = Execution(runtime="torch")
 Progress = Callable[[int, int], None]
 
 
+def evaluation_execution(path: Path, *, trust: bool) -> Execution:
+    """What computes when a network is measured: torch, and for exported files a runtime that takes them."""
+    return Execution(trust=trust) if path.suffix in ENDINGS else TORCH
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What was measured: numbers by name, under which protocol, and from which counts."""
@@ -82,7 +87,7 @@ def evaluate_checkpoint(
     """
     options = {key: value for key, value in (changes or {}).items() if key.startswith(OPTIONS)}
     others = {k: v for k, v in (changes or {}).items() if k not in options}
-    predictor, card = load_with_card(path, execution or (Execution() if path.suffix in ENDINGS else TORCH), others)
+    predictor, card = load_with_card(path, execution or evaluation_execution(path, trust=False), others)
     dataset = _open(override(card.recipe, options).data, data, split or card.recipe.data.validation)
     if dataset.labels.names != card.labels.names:
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
@@ -166,9 +171,11 @@ def check_evaluation_replaceable(out: Path, *, overwrite: bool | None) -> None:
 
 def _is_metrics(path: Path) -> bool:
     try:
-        return {"version", "recipe"} <= json.loads(path.read_text(encoding="utf-8"))["protocol"].keys()
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
+    protocol = content.get("protocol") if isinstance(content, dict) else None
+    return isinstance(protocol, dict) and {"version", "recipe"} <= protocol.keys()
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, history: list[dict[str, float]], title: str) -> None:

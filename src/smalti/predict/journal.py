@@ -136,7 +136,8 @@ class Journal:
 
     def wrote(self, summaries: Sequence[str]) -> None:
         """Remembers files about all pictures, by their names or patterns of names."""
-        names = os.listdir(self.out)
+        with os.scandir(self.out) as entries:
+            names = [entry.name for entry in entries]
         with self._lock:
             self._remember(name for pattern in summaries for name in fnmatch.filter(names, pattern))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from smalti.containers import Instances
@@ -17,19 +18,23 @@ from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.overlay import overlay
 from smalti.files import replacing
 from smalti.labels import IGNORED, LabelSet
+from smalti.ownership import SOFTWARE, check_replaceable
 
 SPLITS = ("train", "val", "test")
 SHOWN = 6
 
 
-def summarise(data: str, split: str | None, out: Path | None) -> Iterator[str]:
+def summarise(data: str, split: str | None, out: Path | None, *, overwrite: bool = False) -> Iterator[str]:
     """Lines about each split: pictures, sizes, classes by share of pixels, objects, unreadable files.
 
     Raises:
-        ValueError: If the data set cannot be opened.
+        ValueError: If the data set cannot be opened, or a file of another maker is at `out` and not to be overwritten.
     """
     name, root = parse_data_argument(data, "folder")
-    for part in [split] if split else SPLITS:
+    parts = (split,) if split else SPLITS
+    drawings = {} if out is None else {part: out if split else out.with_stem(f"{out.stem}_{part}") for part in parts}
+    check_replaceable(drawings.values(), _is_drawing, overwrite=overwrite)
+    for part in parts:
         try:
             dataset = open_dataset(name, root=root, split=part, options={})
         except ValueError as error:
@@ -39,10 +44,9 @@ def summarise(data: str, split: str | None, out: Path | None) -> Iterator[str]:
             continue
         yield f"{dataset.name} {part}: {len(dataset)} pictures, {len(dataset.labels)} classes"
         yield from _content(dataset)
-        if out is not None:
-            path = out if split else out.with_stem(f"{out.stem}_{part}")
-            _draw(dataset, path)
-            yield f"  samples drawn in {path}"
+        if part in drawings:
+            _draw(dataset, drawings[part])
+            yield f"  samples drawn in {drawings[part]}"
 
 
 def _content(dataset: Dataset) -> Iterator[str]:
@@ -112,5 +116,16 @@ def _draw(dataset: Dataset, path: Path) -> None:
         return
     width = max(t.shape[1] for t in tiles)
     padded = [np.pad(t, ((0, 8), (0, width - t.shape[1]), (0, 0)), constant_values=255) for t in tiles]
+    made_by = PngInfo()
+    made_by.add_text("Software", SOFTWARE)
     with replacing(path) as part:
-        Image.fromarray(np.concatenate(padded)).save(part, format="PNG")
+        Image.fromarray(np.concatenate(padded)).save(part, format="PNG", pnginfo=made_by)
+
+
+def _is_drawing(path: Path) -> bool:
+    """Whether a file is a drawing of this package."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return image.info.get("Software") == SOFTWARE
+    except (OSError, ValueError, SyntaxError):
+        return False

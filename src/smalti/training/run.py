@@ -151,9 +151,24 @@ def _prepare_folder(recipe: Recipe, out: Path, resume: bool) -> bool:
             raise ValueError(f"{out}: no {RECIPE} here, nothing to resume; start without --resume")
         _check_same(recipe, recipe_from_json(json.loads((out / RECIPE).read_text()), type(recipe.config)), out)
         return (out / STATE).is_file()
-    if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - NOTHING_LOST):
+    if out.exists() and not is_unstarted(out):
         raise ValueError(f"{out} exists already: choose another folder with --out, or go on with --resume")
     return False
+
+
+def is_unstarted(out: Path) -> bool:
+    """Whether a folder is empty, or that of a run of this package that failed before its first epoch was saved."""
+    names = {path.name for path in out.iterdir()} if out.is_dir() else {str(out)}
+    return not names or (names <= NOTHING_LOST and has_recipe(out))
+
+
+def has_recipe(out: Path) -> bool:
+    """Whether a run of this package was begun in a folder: a recipe is the first that it writes there."""
+    try:
+        content = json.loads((out / RECIPE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"name", "model", "config", "training"} <= content.keys()
 
 
 def _check_same(wanted: Recipe, stored: Recipe, out: Path) -> None:
