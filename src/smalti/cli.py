@@ -189,8 +189,8 @@ def predict(
     _log_to_stderr()
     options = Options(
         execution=Execution(runtime=runtime, device=device, trust=trust), changes=_changes(set_),
-        views=Views.parse(views), tiles=parse_tiles(tile), bands=parse_bands(bands) if bands else None, smoothing=smoothing, every=every,
-        resume=resume, overwrite=overwrite,
+        views=Views.parse(views), tiles=parse_tiles(tile), bands=parse_bands(bands) if bands else None,
+        smoothing=smoothing, every=every, resume=resume, overwrite=overwrite,
     )  # fmt: skip
     with _stopping():
         telling = Telling(line=typer.echo, bar=_progress)
