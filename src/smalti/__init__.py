@@ -15,6 +15,8 @@ import importlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
+from smalti.telemetry import disable_telemetry
+
 if TYPE_CHECKING:  # the rooms are imported when they are needed: `import smalti` and `smalti --help` answer at once
     from pathlib import Path
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:  # the rooms are imported when they are needed: `import smalti
     from smalti.predict.predictor import Predictor
     from smalti.recipe import Recipe
 
+disable_telemetry()  # here, because every process of the package imports this file first
 __version__ = version("smalti")
 __all__ = ["create_model", "evaluate", "load", "train"]
 
@@ -91,6 +94,8 @@ def evaluate(
     out: str | Path | None = None,
     changes: dict[str, Any] | None = None,
     max_objects: int | None = None,
+    overwrite: bool = False,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Measures a network on a split of a data set.
 
@@ -102,6 +107,8 @@ def evaluate(
         changes: Dotted keys of its recipe, to let it answer otherwise than trained: {"config.output_stride": 8}.
         max_objects: Objects of an image and class that count in COCO's AP, those with the highest scores; None = 100,
             or more if an image has more true objects.
+        overwrite: Replace a `metrics.json` or `report.html` in `out` that this package did not write.
+        trust: Load a .pt2 file, which may run code: only from people you trust.
 
     Returns:
         Metrics by name, and the `protocol` under which they were measured.
@@ -113,7 +120,8 @@ def evaluate(
 
     if max_objects is not None:
         changes = {**(changes or {}), "evaluation.max_objects": max_objects}
-    return session.evaluate(model, data=data, split=split, out=out, changes=changes)
+    options = session.EvaluationOptions(changes=changes, overwrite=overwrite, trust=trust)
+    return session.evaluate(model, data=data, split=split, out=out, options=options)
 
 
 def load(
@@ -122,6 +130,7 @@ def load(
     runtime: Literal["auto", "torch", "onnx", "openvino"] = "auto",
     device: str | None = None,
     value_range: tuple[float, float] | None = None,
+    trust: bool = False,
 ) -> Predictor:
     """The predictor of a run folder, a checkpoint or an exported file: `load("runs/first")("photo.jpg").semantic`.
 
@@ -132,13 +141,14 @@ def load(
         device: torch's, e.g. "cuda:1"; None = the accelerator if there is one.
         value_range: Values of pictures deeper than 8 bits that become 0 and 255, such as (0, 4095); None = those the
             model was trained with, else measured on each picture.
+        trust: Load a .pt2 file, which may run code: only from people you trust.
 
     Raises:
         ValueError: If there is no model of this package, or the runtime is not installed.
     """
     from smalti.predict import loading
 
-    predictor = loading.load(path, loading.Execution(runtime=runtime, device=device))
+    predictor = loading.load(path, loading.Execution(runtime=runtime, device=device, trust=trust))
     if value_range is not None:
         predictor.value_range = value_range
     return predictor

@@ -34,6 +34,12 @@ Data = Annotated[
     str | None, typer.Option(help="PATH of the recipe's data set, or NAME=PATH; else SMALTI_DATA is searched.")
 ]
 Out = Annotated[Path, typer.Option(help="Folder to write to.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files there that smalti did not write, or that changed since.")
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Load a .pt2 file, which may run any code: only from people you trust.")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")]
 Scale = Annotated[
     str,
@@ -148,6 +154,8 @@ def evaluate(
         typer.Option(help="Objects of an image and class that count in AP; else 100, or as many as are there.", min=1),
     ] = None,
     set_: Set = None,
+    overwrite: Overwrite = False,
+    trust: Trust = False,
     log: Log = None,
 ) -> None:
     """Measure a trained network on a split of a data set.
@@ -163,7 +171,8 @@ def evaluate(
 
     changes = _changes(set_) | ({} if max_objects is None else {"evaluation.max_objects": max_objects})
     with _progress("pictures") as progress:
-        found = session.evaluate(model, data=data, split=split, out=out, changes=changes, progress=progress)
+        options = session.EvaluationOptions(changes=changes, overwrite=overwrite, trust=trust, progress=progress)
+        found = session.evaluate(model, data=data, split=split, out=out, options=options)
     _show(found)
     if out is not None:
         typer.echo(f"report: {out / 'report.html'}")
@@ -189,6 +198,8 @@ def predict(
     smoothing: Annotated[float, typer.Option(help="Of videos: weight of the frames before, 0 to 1.")] = 0.0,
     every: Annotated[int, typer.Option(help="Of videos: only every so-manieth frame is looked at.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Pass over what is answered already.")] = False,
+    overwrite: Overwrite = False,
+    trust: Trust = False,
     set_: Set = None,
     log: Log = None,
 ) -> None:
@@ -217,9 +228,9 @@ def predict(
 
     terminal.show_notes()
     options = Options(
-        execution=Execution(runtime=runtime, device=device), changes=_changes(set_), views=Views.parse(views),
-        tiles=parse_tiles(tile), bands=parse_bands(bands) if bands else None, smoothing=smoothing, every=every,
-        resume=resume, value_range=parse_value_range(scale),
+        execution=Execution(runtime=runtime, device=device, trust=trust), changes=_changes(set_),
+        views=Views.parse(views), tiles=parse_tiles(tile), bands=parse_bands(bands) if bands else None,
+        smoothing=smoothing, every=every, resume=resume, overwrite=overwrite, value_range=parse_value_range(scale),
     )  # fmt: skip
     with terminal.stopping():
         telling = Telling(line=typer.echo, bar=_progress)
@@ -240,6 +251,7 @@ def export(
     data: Data = None,
     split: Annotated[str | None, typer.Option(help="Judged on this split; else the validation split.")] = None,
     set_: Set = None,
+    overwrite: Overwrite = False,
     log: Log = None,
 ) -> None:
     """Write a network for another runtime, and prove that it answers alike.
@@ -257,7 +269,7 @@ def export(
     from smalti.exporting import Wish
     from smalti.exporting import export as run_export
 
-    wish = Wish(to=to, out=out, int8=int8, data=data, split=split)
+    wish = Wish(to=to, out=out, int8=int8, data=data, split=split, overwrite=overwrite)
     with _progress("pictures") as progress:
         written = run_export(model, wish, changes=_changes(set_), tell=typer.echo, progress=progress)
     typer.echo(f"{written.path}: {written.reason}")
@@ -342,6 +354,7 @@ def data_(
     data: Annotated[str, typer.Argument(help="PATH of a folder, or NAME or NAME=PATH of a data set.")],
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write a picture of samples with their truth here.")] = None,
+    overwrite: Overwrite = False,
     log: Log = None,
 ) -> None:
     """Look at a data set: sizes, classes, what is wrong.
@@ -357,12 +370,12 @@ def data_(
     """
     from smalti.studies.data_summary import summarise
 
-    if not summarise(data, split, out, typer.echo):
+    if not summarise(data, split, out, typer.echo, overwrite=overwrite):
         raise typer.Exit(1)
 
 
 @app.command()
-def demo(out: Out = Path("demo"), log: Log = None) -> None:
+def demo(out: Out = Path("demo"), overwrite: Overwrite = False, log: Log = None) -> None:
     """Train, measure and predict on drawn street scenes.
 
     Ends by naming the report and the pictures to look at.
@@ -374,7 +387,7 @@ def demo(out: Out = Path("demo"), log: Log = None) -> None:
     """
     from smalti.studies.demo import run_demo
 
-    if not run_demo(out, typer.echo, bar=sys.stdout.isatty()):
+    if not run_demo(out, typer.echo, bar=sys.stdout.isatty(), overwrite=overwrite):
         raise typer.Exit(130)
 
 

@@ -18,14 +18,15 @@ from smalti.evaluation.run import Progress, evaluate_checkpoint
 from smalti.export.forms import FORMS, Form, OpenVinoForm, To, wanted
 from smalti.export.program import to_program
 from smalti.models.contract import SegmentationModel
+from smalti.ownership import check_replaceable
 from smalti.predict.loading import Execution, exported_card, load
 from smalti.predict.predictor import Predictor
-from smalti.predict.runtimes import ENDINGS, TorchRuntime
+from smalti.predict.runtimes import ENDINGS, TorchRuntime, read_exported_card
 
 OWN: dict[To, Execution] = {
     "onnx": Execution(runtime="onnx", precision="float32"),
     "openvino": Execution(runtime="openvino", precision="float32"),
-    "torch": Execution(runtime="torch", precision="float32"),
+    "torch": Execution(runtime="torch", precision="float32", trust=True),  # of this process's own making
 }
 """What a file is proven in: the runtime whose name it bears, in float32 whatever the machine would take by itself."""
 COMPARED = 8
@@ -47,6 +48,8 @@ class Wish:
     int8: bool = False
     data: str | None = None
     split: str | None = None
+    overwrite: bool = False
+    """Replace files that this package did not write."""
 
     def __post_init__(self) -> None:
         """Raises ValueError for what cannot be written."""
@@ -94,6 +97,8 @@ def export(
     tell = tell or (lambda _: None)
     if Path(model).suffix in ENDINGS:
         raise ValueError(f"{model} is exported already: export from the run or checkpoint that it was made of")
+    refused = wish.out.with_suffix(f".refused{wish.out.suffix}")
+    check_replaceable(_files_of(wish.out) + _files_of(refused), _is_export, overwrite=wish.overwrite)
     network, card = checkpoint.load(Path(model), changes)
     tell(f"tracing {card.recipe.model}, then writing {wish.out}")
     program = to_program(network, card.recipe.input)
@@ -121,14 +126,27 @@ def export(
         told["metrics"] = {key: {"network": metrics[0][key], "file": metrics[1].get(key)} for key in keys}
         told["protocol"] = metrics[1]["protocol"]
     card = dataclasses.replace(card, export={**card.export, "agreement": told})
-    refused = wish.out.with_suffix(f".refused{wish.out.suffix}")
     path = wish.out if agrees else refused
     form.write(path, card)
     if agrees:  # what an earlier try left
-        refused.unlink(missing_ok=True)
-        if isinstance(form, OpenVinoForm):
-            refused.with_suffix(form.weights_ending).unlink(missing_ok=True)
+        for file in _files_of(refused):
+            file.unlink(missing_ok=True)
     return Written(path=path, card=card, agrees=agrees, reason=reason)
+
+
+def _files_of(path: Path) -> list[Path]:
+    """An exported file, and the weights beside one of OpenVINO."""
+    return [path, path.with_suffix(OpenVinoForm.weights_ending)] if path.suffix == OpenVinoForm.ending else [path]
+
+
+def _is_export(path: Path) -> bool:
+    """Whether this package wrote it: it has a card inside, or lies beside a graph that has one."""
+    graph = path.with_suffix(OpenVinoForm.ending) if path.suffix == OpenVinoForm.weights_ending else path
+    try:
+        read_exported_card(graph)
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 def _compared(network: SegmentationModel, card: Card, wish: Wish, file: Path) -> tuple[Agreement, str]:

@@ -1,6 +1,7 @@
 """Whole jobs, as the command line and `smalti.train` / `smalti.evaluate` run them: the rooms in order."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,14 @@ import smalti
 from smalti.checkpoint import Card
 from smalti.data.dataset import parse_data_argument
 from smalti.evaluation.plots import plot_history
-from smalti.evaluation.run import Evaluation, Progress, evaluate_checkpoint, write_evaluation
+from smalti.evaluation.run import (
+    Evaluation,
+    Progress,
+    check_evaluation_replaceable,
+    evaluate_checkpoint,
+    evaluation_execution,
+    write_evaluation,
+)
 from smalti.files import replacing
 from smalti.models.create import find_recipe
 from smalti.recipe import Recipe
@@ -18,6 +26,20 @@ from smalti.training.resuming import Resume
 from smalti.training.run import Reporting, run
 
 CURVES = "curves.png"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """How a network is measured.
+
+    `changes` are dotted keys of its recipe; `overwrite` replaces files that this package did not write; `trust` loads
+    a .pt2 file, which may run code.
+    """
+
+    changes: Mapping[str, Any] | None = None
+    overwrite: bool = False
+    trust: bool = False
+    progress: Progress | None = None
 
 
 def resolve_recipe(recipe: str | Recipe, data: str | Path | None, changes: dict[str, Any] | None) -> Recipe:
@@ -47,6 +69,8 @@ def train(
     """See `smalti.train`. `reporting` says where lines of text go and whether a live bar is drawn."""
     out = Path(out)
     settled = resolve_recipe(recipe, data, changes)
+    if resume:
+        check_evaluation_replaceable(out, overwrite=None)
     told = dataclasses.replace(reporting or Reporting(), after_epoch=draw_curves, version=smalti.__version__)
     finished = run(settled, out, resume, told)
     if not finished:
@@ -77,12 +101,14 @@ def evaluate(
     data: str | Path | None = None,
     split: str | None = None,
     out: str | Path | None = None,
-    changes: dict[str, Any] | None = None,
-    progress: Progress | None = None,
+    options: EvaluationOptions = EvaluationOptions(),
 ) -> dict[str, Any]:
     """See `smalti.evaluate`."""
     path = Path(model)
-    found = evaluate_checkpoint(path, data, split, progress, changes=changes)
+    if out is not None:
+        check_evaluation_replaceable(Path(out), overwrite=options.overwrite)
+    execution = evaluation_execution(path, trust=options.trust)
+    found = evaluate_checkpoint(path, data, split, options.progress, changes=options.changes, execution=execution)
     if out is not None:
         history = read_history(path / HISTORY) if path.is_dir() else []
         write_evaluation(found, Path(out), history, _title(found, path, found.card))

@@ -1,11 +1,14 @@
 """The job of exporting: the file is run beside the network, and must agree."""
 
 import dataclasses
+import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import smalti
 from smalti import checkpoint, exporting
@@ -13,7 +16,7 @@ from smalti.checkpoint import Card
 from smalti.cli import main
 from smalti.evaluation.agreement import Agreement, compare, odd_sizes, verdict
 from smalti.exporting import Wish, export
-from smalti.predict.loading import CONVERTED, Execution, _forget_oldest, load, load_with_card
+from smalti.predict.loading import CONVERTED, Execution, _forget_oldest, exported_card, load, load_with_card
 from smalti.predict.predictor import Predictor
 from smalti.recipe import DataRecipe, InputPolicy, Recipe
 
@@ -50,15 +53,51 @@ def test_a_file_that_answers_otherwise_fails_the_command(run, tmp_path, monkeypa
         twin = smalti.create_model("sis_cnn", classes=model.labels, encoder="resnet10t", widths=(8, 8, 8, 8))
         return plain(twin.eval(), policy)
 
-    (tmp_path / "net.pt2").write_text("the file of yesterday")
+    with zipfile.ZipFile(tmp_path / "net.pt2", "w") as yesterday:
+        card = checkpoint.read_card(run)
+        yesterday.writestr("net/extra/smalti.json", json.dumps(exported_card(card, "torch", ("semantic",)).to_json()))
+    before = (tmp_path / "net.pt2").read_bytes()
     monkeypatch.setattr(exporting, "to_program", other)
     monkeypatch.setattr("sys.argv", ["smalti", "export", str(run), "--to", "torch", "--out", str(tmp_path / "net.pt2")])
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 1
     assert "do not use it in its place" in capsys.readouterr().err
-    assert load(tmp_path / "net.refused.pt2").runtime.name.startswith("torch.export")  # to be looked at
-    assert (tmp_path / "net.pt2").read_text() == "the file of yesterday"
+    assert load(tmp_path / "net.refused.pt2", Execution(trust=True)).runtime.name.startswith(
+        "torch.export"
+    )  # to be looked at
+    assert (tmp_path / "net.pt2").read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "to", "theirs"), [
+    ("net.onnx", "onnx", "net.onnx"), ("net.xml", "openvino", "net.xml"), ("net.xml", "openvino", "net.bin"),
+    ("net.pt2", "torch", "net.pt2"), ("net.pt2", "torch", "net.refused.pt2"),
+    ("net.xml", "openvino", "net.refused.bin"),
+])  # fmt: skip
+def test_a_file_of_another_maker_is_not_replaced(run, tmp_path, monkeypatch, name, to, theirs):  # noqa: PLR0917
+    monkeypatch.setattr(checkpoint, "load", lambda *_: pytest.fail("something was computed"))
+    (tmp_path / theirs).write_bytes(b"weights of mine")
+    with pytest.raises(ValueError, match=f"1 file would be replaced that smalti did not write.*{theirs}.*--overwrite"):
+        export(run, Wish(to=to, out=tmp_path / name))
+    assert (tmp_path / theirs).read_bytes() == b"weights of mine"
+    with pytest.raises(pytest.fail.Exception, match="was computed"):
+        export(run, Wish(to=to, out=tmp_path / name, overwrite=True))
+
+
+def test_pt2_files_are_loaded_only_on_trust(tmp_path, monkeypatch, capsys):
+    (tmp_path / "net.pt2").write_bytes(b"PK")
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    monkeypatch.setattr(torch.export, "load", lambda *_: pytest.fail("was loaded"))
+    message = r"net\.pt2: a \.pt2 file may run any code when it is loaded.*--trust.*trust=True"
+    for call in (smalti.load, lambda path: smalti.evaluate(path, data="scenes")):
+        with pytest.raises(ValueError, match=message):
+            call(tmp_path / "net.pt2")
+    for verb in (["evaluate"], ["predict", str(tmp_path / "photo.png"), "--out", str(tmp_path / "out"), "--model"]):
+        for trust, said in (([], "--trust"), (["--trust"], "cannot be read as .pt2")):
+            monkeypatch.setattr("sys.argv", ["smalti", *verb, str(tmp_path / "net.pt2"), *trust])
+            with pytest.raises(SystemExit):
+                main()
+            assert said in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

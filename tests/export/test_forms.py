@@ -26,6 +26,8 @@ from smalti.recipe import DataRecipe, InputPolicy, Recipe
 
 ODD = [(1, 1), (33, 17), (64, 96), (75, 141)]
 
+TRUSTED = Execution(trust=True)
+
 
 @pytest.fixture(scope="module")
 def network():
@@ -64,7 +66,7 @@ def written(program, card, tmp_path_factory):
 ])  # fmt: skip
 def test_every_runtime_answers_as_torch_at_any_size(network, written, to, runtime):
     reference = Predictor(network, InputPolicy(), TorchRuntime(network, "float32", "cpu"))
-    predictor = load(written[to], Execution(runtime=runtime, precision="float32"))
+    predictor = load(written[to], Execution(runtime=runtime, precision="float32", trust=True))
     rng = np.random.default_rng(0)
     for size in ODD:
         picture = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -80,7 +82,8 @@ def test_every_runtime_answers_as_torch_at_any_size(network, written, to, runtim
 def test_pictures_side_by_side_get_their_own_answers(written, to, runtime, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     one, many = (
-        load(written[to], Execution(runtime=runtime, precision="float32", side_by_side=side)) for side in (False, True)
+        load(written[to], Execution(runtime=runtime, precision="float32", side_by_side=side, trust=True))
+        for side in (False, True)
     )
     assert one.at_once == 1
     assert (1 if to == "torch" else 2) <= many.at_once <= 4
@@ -94,7 +97,7 @@ def test_pictures_side_by_side_get_their_own_answers(written, to, runtime, monke
 @pytest.mark.parametrize("to", FORMS)
 def test_a_predictor_sent_to_another_process_opens_its_file_again(written, to, monkeypatch, tmp_path):
     monkeypatch.chdir(written[to].parent)
-    predictor = load(written[to].name, Execution(precision="float32"))
+    predictor = load(written[to].name, Execution(precision="float32", trust=True))
     pickled = pickle.dumps(predictor)
     monkeypatch.chdir(tmp_path)
     again = pickle.loads(pickled)
@@ -105,7 +108,7 @@ def test_a_predictor_sent_to_another_process_opens_its_file_again(written, to, m
 
 @pytest.mark.parametrize("to", FORMS)
 def test_the_card_travels_and_decoding_needs_no_weights(written, card, to):
-    predictor, found = load_with_card(written[to])
+    predictor, found = load_with_card(written[to], TRUSTED)
     assert found.labels == card.labels
     assert found.recipe.config == card.recipe.config
     assert found.terms == "for tests only"
@@ -135,9 +138,9 @@ def test_what_is_no_file_of_ours_is_refused(tmp_path):
     for name in ("broken.onnx", "broken.xml", "broken.pt2"):
         (tmp_path / name).write_bytes(b"half a file")
         with pytest.raises(ValueError, match=f"{name}: "):
-            load(tmp_path / name)
+            load(tmp_path / name, TRUSTED)
         with pytest.raises(ValueError, match="no such file"):
-            load(tmp_path / f"not_there_{name}")
+            load(tmp_path / f"not_there_{name}", TRUSTED)
 
 
 def test_a_newer_version_is_named(written, card, tmp_path):
@@ -183,7 +186,7 @@ def test_eight_bits(program, card, written, tmp_path, to):
     form = FORMS[to].of(program).quantised(pictures)
     path = tmp_path / f"small{FORMS[to].ending}"
     form.write(path, exported_card(card, to, program.outputs, "int8"))
-    whole, small = load(written[to]), load(path)
+    whole, small = load(written[to], TRUSTED), load(path, TRUSTED)
     assert small.runtime.precision == "int8"
     differences = (whole.runtime(pictures[0][None]).semantic - small.runtime(pictures[0][None]).semantic).abs()
     spread = float(whole.runtime(pictures[0][None]).semantic.std())
@@ -203,7 +206,7 @@ def test_labels_of_wide_tables_travel(network, tmp_path):
     FORMS["torch"].of(program).write(
         path, exported_card(Card(recipe=recipe, labels=labels, metrics={}), "torch", program.outputs)
     )
-    assert load(path).labels == labels
+    assert load(path, TRUSTED).labels == labels
 
 
 def test_padding_of_odd_sizes_is_known_to_openvino():

@@ -16,7 +16,7 @@ from smalti.predict import folder
 from smalti.predict.folder import answer_files, open_journal
 from smalti.predict.geotiff import open_raster
 from smalti.predict.options import Options
-from smalti.predict.pictures import without_alpha
+from smalti.predict.pictures import picture_values
 from smalti.predict.predictor import Predictor
 from smalti.predict.runtimes import TorchRuntime
 from smalti.predict.tiling import Tiles
@@ -121,9 +121,9 @@ def test_arrays_and_tensors(predictor, rgba):
         np.testing.assert_array_equal(answer.semantic.numpy(), expected(rgba))
         np.testing.assert_array_equal(answer.coarse.numpy(), expected(rgba))
         assert torch.equal(answer.probabilities, predictor(rgba[..., :3].copy()).probabilities)
-    colors, visible = without_alpha(tensor.to(torch.uint16), 3)
+    colors, visible = picture_values(tensor.to(torch.uint16), 3)
     assert colors.shape == (3, *SIZE)
-    np.testing.assert_array_equal(visible.numpy(), rgba[..., 3] > 0)
+    np.testing.assert_array_equal(visible, rgba[..., 3] > 0)
     predictor.tiles = Tiles(size=64, overlap=16)
     large = np.tile(rgba, (4, 3, 1))
     np.testing.assert_array_equal(predictor(large).semantic.numpy(), expected(large))

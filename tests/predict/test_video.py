@@ -296,6 +296,21 @@ def test_what_is_no_video_is_refused(tmp_path, name, message):
     assert not (tmp_path / "out.mp4").exists()
 
 
+@pytest.mark.parametrize(("content", "name"), [
+    ("ffconcat version 1.0\nfile 'whole.mp4'\n", "holiday.mp4"),
+    ("ffconcat version 1.0\nfile 'whole.mp4'\n", "holiday.ffconcat"),
+    ("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:0.4,\nwhole.mp4\n#EXT-X-ENDLIST\n", "holiday.m3u8"),
+    ("v=0\no=- 0 0 IN IP4 127.0.0.1\ns=-\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 9 RTP/AVP 96\n", "holiday.sdp"),
+])  # fmt: skip
+def test_lists_of_other_files_are_not_followed(tmp_path, content, name):
+    """A video of a stranger could bring any other video of this machine into its answer."""
+    make_video(tmp_path / "whole.mp4", [halves(SIZE)] * 3)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=r"not a video that can be opened: .* \(a list of other files"):
+        run(left_is_road, tmp_path / name, tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+
+
 def test_a_camera_that_is_not_there(tmp_path):
     for name in ("camera:97", "/dev/video97"):
         with pytest.raises(ValueError, match="no camera at /dev/video97; found"):

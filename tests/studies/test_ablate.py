@@ -224,7 +224,8 @@ def test_a_missing_split_is_known_before_the_first_training(jobs, ablation, tmp_
 def test_a_training_that_is_alive_is_left_alone(ablation, tmp_path):
     folder = tmp_path / "plain" / "seed_0"
     with claimed(folder):
-        (folder / "recipe.json").write_text("{}")  # in its first epoch
+        recipe = {"name": "a", "model": "sis_cnn", "config": {}, "training": {}}
+        (folder / "recipe.json").write_text(json.dumps(recipe))  # in its first epoch
         with pytest.raises(ValueError, match="seed_0 is in use: another command or thread"):
             run_ablation(ablation, tmp_path, Trial(), lambda _: None)
         assert (folder / "recipe.json").is_file()

@@ -25,12 +25,15 @@ from smalti.data.deep_images import (
     valid_pixels,
 )
 from smalti.data.value_range import ValueRange, ValueSample, to_8_bit
+from smalti.data.webp import check_canvas
 
 PICTURE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2"}
 )
 MAX_PIXELS = 2**29
 """Larger pictures are refused before they are decoded: 23,000 x 23,000 pixels are 1.6 GB."""
+FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
+"""What Pillow decodes by itself, whatever a file is called. Of others some start programs (PostScript: Ghostscript)."""
 LOSSY_FORMATS = frozenset({"JPEG", "MPO", "AVIF"})
 """Pillow's names of file formats that change the values of a mask; WebP does when it is not lossless."""
 _ORIENTATION = 0x0112  # EXIF tag
@@ -207,11 +210,17 @@ def _decoded(content: bytes, what: str, max_pixels: int, convert: Callable[[Imag
 
 
 def _open(file: io.BytesIO | io.BufferedReader) -> Image.Image:
-    """Reads the header without Pillow's own limit, which large but honest pictures exceed; ours is checked next."""
+    """Reads the header without Pillow's own limit, which large but honest pictures exceed; ours is checked next.
+
+    Formats that Pillow was built without are left out.
+    """
+    check_canvas(file)
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]
     with _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(file)
+            return Image.open(file, formats=formats)
         except UnidentifiedImageError:
             file.seek(0)
             tiff = file.read(4) in TIFF_MAGIC

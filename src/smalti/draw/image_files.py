@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from smalti.files import write_bytes
 
@@ -18,15 +19,20 @@ LONGEST_JPEG = 65_500
 """Pixels of a side that libjpeg writes at most."""
 
 
-def save_png(image: Image.Image | np.ndarray, path: Path) -> None:
+def save_png(image: Image.Image | np.ndarray, path: Path, *, made_by: str | None = None) -> None:
     """Writes a PNG of little compression, whole or not at all: a Pillow image, or an array that Pillow knows.
+
+    `made_by` is its text "Software".
 
     Raises:
         OSError: If it cannot be written.
     """
     encoded = io.BytesIO()
     opened = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    opened.save(encoded, format="PNG", compress_level=1)
+    info = PngInfo()
+    if made_by is not None:
+        info.add_text("Software", made_by)
+    opened.save(encoded, format="PNG", compress_level=1, pnginfo=info)
     write_bytes(path, encoded.getbuffer())
 
 

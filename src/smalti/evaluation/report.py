@@ -26,6 +26,8 @@ from smalti.metrics.difficulty import COVERAGE, ErrorRanking
 WIDEST = 520
 """Pictures are shrunk to this many pixels, so that a report stays small enough to send."""
 CONFUSIONS = 6
+MARKS = (b'<meta name="generator" content="smalti">', b"<h2>How this was measured</h2>")
+"""One of these stands near the beginning of every report; the second also in those of earlier versions."""
 HEADLINES = {
     "semantic.miou": ("mIoU", "overlap of answer and truth (intersection over union), averaged over the classes"),
     "semantic.pixel_accuracy": ("Pixel accuracy", "share of all counted pixels that got the right class"),
@@ -125,6 +127,16 @@ def write_report(path: Path, content: ReportContent) -> None:
                    else f"{100 * (1 - s.pixel_accuracy):.1f} %") for s in content.doubtful],
     )  # fmt: skip
     write_text(path, page)
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a report of this package."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(2**16)
+    except OSError:
+        return False
+    return any(mark in beginning for mark in MARKS)
 
 
 def _headlines(content: ReportContent) -> list[tuple[str, str, str]]:

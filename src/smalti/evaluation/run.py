@@ -21,9 +21,10 @@ from smalti.data.fingerprints import ImageRecord
 from smalti.evaluation.errors import best_and_worst, most_doubtful
 from smalti.evaluation.measured_part import measured_part
 from smalti.evaluation.measures import Measures, true_labels
-from smalti.evaluation.report import Example, ReportContent, write_report
+from smalti.evaluation.report import Example, ReportContent, is_report, write_report
 from smalti.files import write_text
 from smalti.models.create import find_recipe, paper_numbers
+from smalti.ownership import check_replaceable
 from smalti.predict.loading import Execution, load_with_card
 from smalti.predict.predictor import Predictor
 from smalti.predict.runtimes import ENDINGS
@@ -45,6 +46,11 @@ TORCH = Execution(runtime="torch")
 
 Progress = Callable[[int, int], None]
 log = logging.getLogger("smalti")
+
+
+def evaluation_execution(path: Path, *, trust: bool) -> Execution:
+    """What computes when a network is measured: torch, and for exported files a runtime that takes them."""
+    return Execution(trust=trust) if path.suffix in ENDINGS else TORCH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +97,7 @@ def evaluate_checkpoint(
     max_objects = _max_objects(changes.pop(MAX_OBJECTS, None))
     options = {key: value for key, value in changes.items() if key.startswith(OPTIONS)}
     others = {k: v for k, v in changes.items() if k not in options}
-    predictor, card = load_with_card(path, execution or (Execution() if path.suffix in ENDINGS else TORCH), others)
+    predictor, card = load_with_card(path, execution or evaluation_execution(path, trust=False), others)
     settled = override(card.recipe, options)
     folder = find(path).parent
     part = measured_part(folder, settled.data, data, split)
@@ -205,6 +211,27 @@ def _objects_counted(measures: Measures, predictor: Predictor, notes: Sequence[s
 
 def _changed(changes: Mapping[str, Any] | None) -> dict[str, str]:
     return {"changed_since_training": ", ".join(f"{k}={v}" for k, v in changes.items())} if changes else {}
+
+
+def check_evaluation_replaceable(out: Path, *, overwrite: bool | None) -> None:
+    """Asked before anything is measured: whether `metrics.json` and `report.html` may be written into a folder.
+
+    `overwrite` is as for `check_replaceable`.
+
+    Raises:
+        ValueError: If one of them exists that this package did not write.
+    """
+    check_replaceable([out / METRICS], _is_metrics, overwrite=overwrite)
+    check_replaceable([out / REPORT], is_report, overwrite=overwrite)
+
+
+def _is_metrics(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    protocol = content.get("protocol") if isinstance(content, dict) else None
+    return isinstance(protocol, dict) and {"version", "recipe"} <= protocol.keys()
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, history: list[dict[str, float]], title: str) -> None:

@@ -27,7 +27,16 @@ from smalti.predict.options import Options
 from smalti.predict.pipeline import Steps, run
 from smalti.predict.predictor import WHOLE, Predictor
 from smalti.predict.value_ranges import choose_value_ranges
-from smalti.predict.writers import ENDINGS, FOLDERS, WRITERS, Entry, NoSuchAnswerError, Writer, kinds_of
+from smalti.predict.writers import (
+    ENDINGS,
+    FOLDERS,
+    WRITERS,
+    Entry,
+    NoSuchAnswerError,
+    Writer,
+    kinds_of,
+    names_written,
+)
 
 log = logging.getLogger("smalti")
 MOST_IN_A_ROW = 3
@@ -94,8 +103,8 @@ def predict_files(
         What went wrong, a line a file, in the order of the files.
 
     Raises:
-        ValueError: If a kind is unknown, an answer would replace one of the pictures, there is no model, or it does not
-            know the task.
+        ValueError: If a kind is unknown, an answer would replace one of the pictures or a file that this package did
+            not write, there is no model, or it does not know the task.
         OSError: If answers cannot be written, say to a full disk.
         KeyboardInterrupt: Says how far it came; what was begun is finished, and the files of all pictures written.
     """
@@ -111,8 +120,22 @@ def predict_files(
         return predictor
 
     with open_journal(model, kinds, out, options) as journal:
+        jobs = picture_jobs(files, kinds)
+        if not options.overwrite:
+            journal.check_replaceable(jobs, summaries_of(kinds))
         ranges = choose_value_ranges(model, files, (), options=options, journal=journal, say=log.warning)
-        return answer_files(loaded, files, kinds, journal=journal, value_ranges=ranges, progress=progress)
+        return answer_files(loaded, jobs, kinds, journal=journal, value_ranges=ranges, progress=progress)
+
+
+def picture_jobs(files: Sequence[Path], kinds: Sequence[str]) -> list[Job]:
+    """A job for each picture, with the names of its answers of these kinds."""
+    names = answer_names(files)
+    return [Job.of(file, name, names_written(name, kinds)) for file, name in zip(files, names, strict=True)]
+
+
+def summaries_of(kinds: Sequence[str]) -> list[str]:
+    """Names, or patterns of names, of the files about all pictures that these kinds write."""
+    return [name for kind in kinds for name in WRITERS[kind](Path()).summaries]
 
 
 @contextmanager
@@ -132,7 +155,7 @@ def open_journal(model: Path, kinds: Sequence[str], out: Path, options: Options)
 
 def answer_files(
     load: Callable[[int, bool], Predictor],
-    files: Sequence[Path],
+    jobs: Sequence[Job],
     kinds: Sequence[str],
     *,
     journal: Journal,
@@ -144,9 +167,8 @@ def answer_files(
     `load` gives the network, if any pictures are left, for so many of them, and to compute them side by side or not.
     `value_ranges` are those of pictures deeper than 8 bits.
     """
-    out = journal.out
-    jobs = [Job.of(file, name) for file, name in zip(files, answer_names(files), strict=True)]
-    work = _Work(jobs, {kind: WRITERS[kind](out) for kind in kinds}, journal, value_ranges, progress)
+    writers = {kind: WRITERS[kind](journal.out) for kind in kinds}
+    work = _Work(jobs, writers, journal, value_ranges, progress)
     left = work.left()
     if left:
         predictor = load(len(left), len(left) > 1 and _are_small([job.file for job in left]))
@@ -155,8 +177,8 @@ def answer_files(
             run(left, steps, predictor.at_once)
         except KeyboardInterrupt:
             work.finish()
-            raise KeyboardInterrupt(f"stopped after {work.count} of {len(files)} pictures; what is in {out} is whole, "
-                                    "and --resume goes on") from None  # fmt: skip
+            raise KeyboardInterrupt(f"stopped after {work.count} of {len(jobs)} pictures; what is in {journal.out} is "
+                                    "whole, and --resume goes on") from None  # fmt: skip
         except Exception:
             with contextlib.suppress(OSError):  # a full disk
                 work.finish()
@@ -184,13 +206,9 @@ class _Work:
 
     def left(self) -> list[Job]:
         """Jobs without an answer."""
-        left = [job for job in self.jobs if self.journal.entries(job) is None or not self._all_there(job.name)]
+        left = [job for job in self.jobs if not self.journal.is_done(job)]
         self.count = len(self.jobs) - len(left)
         return left
-
-    def _all_there(self, name: str) -> bool:
-        places = (w.out / f"{w.stem(name)}{ending}" for w in self.writers.values() for ending in w.endings)
-        return all(place.exists() for place in places)
 
     def read(self, job: Job) -> UInt8[Tensor, "channels height width"]:
         picture = read_transparent_picture(job.file, self.value_ranges.get(job.file))
@@ -212,6 +230,7 @@ class _Work:
         self.failed_in_a_row = self.failed_in_a_row + 1 if isinstance(result, RuntimeError | MemoryError) else 0
         if isinstance(result, Exception):
             self.failed.append(problem_of(str(job.file), result))
+            self.journal.leave(job)
         if self.failed_in_a_row == MOST_IN_A_ROW:
             stopped = f"stopped, as {MOST_IN_A_ROW} pictures failed one after the other; --resume goes on:"
             raise ValueError("\n".join([stopped, *self.failed]))
@@ -230,6 +249,8 @@ class _Work:
         for kind, writer in self.writers.items():
             if of_kind := [entries[kind] for entries in done if kind in entries]:
                 writer.finish(of_kind)
+                if writer.summaries:
+                    self.journal.wrote(writer.summaries)
 
 
 def problem_of(source: str, error: Exception) -> str:

@@ -63,6 +63,7 @@ class Execution:
     `precision` None = as trained, for exported files "auto" (bfloat16 in OpenVINO where the CPU has it); with
     `runtime="auto"` one that is named is torch's. `device` is torch's always. `side_by_side`: the predictor may be
     called from `at_once` threads, where its runtime answers more pictures a second so; each waits longer for its own.
+    `trust`: a .pt2 file may be loaded, which may run code.
     """
 
     runtime: RuntimeName = "auto"
@@ -70,6 +71,7 @@ class Execution:
     device: str | None = None
     pictures: int = 1
     side_by_side: bool = False
+    trust: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError for what no runtime can do."""
@@ -140,6 +142,10 @@ def _load_exported(path: Path, execution: Execution, changes: Mapping[str, Any] 
     others = {key: value for key, value in (changes or {}).items() if key != PRECISION}
     if others:
         raise ValueError(f"{path}: an exported network answers as it was exported: make the change when exporting")
+    if path.suffix == ".pt2" and not execution.trust:
+        raise ValueError(f"{path}: a .pt2 file may run any code when it is loaded, like a program from a stranger: if "
+                         "you trust whoever made it, add --trust (in Python: trust=True); .onnx and .xml files run no "
+                         "code")  # fmt: skip
     card = read_exported_card(path)
     asked: Precision = override(card.recipe, changes).training.precision if changes else "auto"
     wish = execution.runtime

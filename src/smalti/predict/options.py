@@ -17,7 +17,8 @@ class Options:
     `changes` are dotted keys of the recipe, for a network that is to answer in another way than it was trained.
     `tiles="auto"` takes the whole picture if memory allows, else the largest tiles that fit. `resume` passes over
     files whose answers are in the folder already, made by the same model with the same options of a file that has
-    not changed since. `value_range` are the values of images deeper than 8 bits that become 0 and 255 (None = those of
+    not changed since. `overwrite` replaces files in the folder of the answers that this package did not write, or that
+    were changed since. `value_range` are the values of images deeper than 8 bits that become 0 and 255 (None = those of
     the model's card, else measured). `bands` are those of a raster, from 1, that are red, green and blue; `smoothing`
     and `every` are those of videos (`VideoOptions`).
     """
@@ -28,6 +29,7 @@ class Options:
     tiles: Tiles | Literal["auto"] | None = "auto"
     resume: bool = False
     value_range: ValueRange | None = None
+    overwrite: bool = False
     bands: tuple[int, ...] | None = None
     smoothing: float = 0.0
     every: int = 1

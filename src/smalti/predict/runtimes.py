@@ -181,7 +181,7 @@ class OpenVinoRuntime(FileRuntime):
 
 
 class ProgramRuntime(FileRuntime):
-    """A program of torch.export. Loading one may run what is in it: only of people whom one trusts."""
+    """A program of torch.export. Loading one may run any code: `Execution.trust` is asked before."""
 
     def __init__(self, path: Path, card: Card, precision: Precision = "auto", side_by_side: bool = False) -> None:
         """Raises ValueError if it cannot be loaded, or is asked for bfloat16. One picture at a time always."""

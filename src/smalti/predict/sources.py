@@ -15,7 +15,9 @@ from smalti.predict.folder import (
     check_targets,
     find_files,
     open_journal,
+    picture_jobs,
     problem_of,
+    summaries_of,
 )
 from smalti.predict.gdal import has_rasterio
 from smalti.predict.georeference import unread_georeference
@@ -33,7 +35,7 @@ from smalti.predict.video_options import VideoOptions, answer_name, is_video
 from smalti.predict.writers import kinds_of
 
 Progress = Callable[[int, int], None]
-LABELS, PREVIEW, GEOJSON = "_labels.tif", "_preview.jpg", ".geojson"
+LABELS, PREVIEW, GEOJSON, GEOPACKAGE = "_labels.tif", "_preview.jpg", ".geojson", ".gpkg"
 """Endings of a raster's answers."""
 RASTER_KINDS = ("labels", "overlay", "polygons")
 MANY_FRAMES = 1000
@@ -87,19 +89,27 @@ def predict_sources(
     outcome = Outcome(asked=len(pictures) + len(rasters) + len(videos))
     with open_journal(Path(model), kinds, out, options) as journal:
         work = MANY_FRAMES * len(videos) + sum(map(count_pixels, rasters)) // Tiles().size ** 2
+        picture_work = picture_jobs(pictures, kinds)
+        raster_work = [
+            _raster_job(file, name, kinds) for file, name in zip(rasters, answer_names(rasters), strict=True)
+        ]
+        video_work = [_video_job(video, kinds) for video in videos]
+        if not options.overwrite:
+            summaries = summaries_of(kinds) if pictures else []
+            journal.check_replaceable([*picture_work, *raster_work, *video_work], summaries)
         ranges = choose_value_ranges(Path(model), files, in_parts, options=options, journal=journal, say=telling.line)
         answering = _Answering(model, work, journal, out, kinds, telling, options, wishes, outcome, ranges)
         if pictures:
             with telling.bar("pictures") as progress:
                 failed = answer_files(
-                    answering.load, pictures, kinds, journal=journal, value_ranges=ranges, progress=progress
+                    answering.load, picture_work, kinds, journal=journal, value_ranges=ranges, progress=progress
                 )
             outcome.failed += failed
             outcome.answered += len(pictures) - len(failed)
-        for file, name in zip(rasters, answer_names(rasters), strict=True):
-            answering.attempt(str(file), partial(answering.raster, file, name))
-        for source in videos:
-            answering.attempt(source, partial(answering.video, source))
+        for job in raster_work:
+            answering.attempt(str(job.file), partial(answering.raster, job))
+        for source, job in zip(videos, video_work, strict=True):
+            answering.attempt(source, partial(answering.video, source, job))
     return outcome
 
 
@@ -129,6 +139,17 @@ def _check_polygons(rasters: Sequence[Path], pictures: Sequence[Path], out: Path
     if both:
         raise ValueError(f"an image and a raster would both be answered in {out / min(both)}{GEOJSON}: predict them "
                          "one by one, each with its own --out")  # fmt: skip
+
+
+def _raster_job(file: Path, name: str, kinds: Sequence[str]) -> Job:
+    endings = (LABELS, PREVIEW, *((GEOJSON, GEOPACKAGE) if "polygons" in kinds else ()))
+    return Job.of(file, f"{name}{LABELS}", [f"{name}{ending}" for ending in endings])
+
+
+def _video_job(source: str, kinds: Sequence[str]) -> Job:
+    """Kinds that cannot be written of videos are refused later, one video after the other."""
+    name = answer_name(source, "labels" if list(kinds) == ["labels"] else "overlay")
+    return Job.of(Path(source), name, (name,))
 
 
 @dataclass
@@ -174,15 +195,14 @@ class _Answering:
         else:
             self.outcome.failed.append(problem)
 
-    def raster(self, file: Path, name: str) -> None:
+    def raster(self, job: Job) -> None:
         others = [kind for kind in self.kinds if kind not in RASTER_KINDS]
         if others:
             raise ValueError(
                 f"of rasters labels and polygons are written, not {', '.join(others)}: choose --show labels,polygons"
             )
-        written, preview = self.out / f"{name}{LABELS}", self.out / f"{name}{PREVIEW}"
-        job = Job.of(file, written.name)
-        if self._is_done(job, written, preview):
+        file, (written, preview) = job.file, (self.out / name for name in job.answers[:2])
+        if self._is_done(job):
             return
         tiles = self.options.tiles if isinstance(self.options.tiles, Tiles) else Tiles()
         with open_raster(file, self.options.bands, self.value_ranges.get(file)) as raster:
@@ -192,11 +212,10 @@ class _Answering:
             with self._bar("tiles", job) as progress:
                 predict_raster(predictor, raster, written, predictor.labels, tiles, progress=progress)
             write_preview(raster, written, preview, predictor.labels)
-        polygons: list[Path] = []
         if "polygons" in self.kinds:
-            polygons, note = write_raster_polygons(written, self.out / f"{name}{GEOJSON}", predictor.labels)
+            _, note = write_raster_polygons(written, self.out / job.answers[2], predictor.labels)
             self._say_once(file, note)
-        self.journal.add(job, {"polygons": {"files": [path.name for path in polygons]}} if polygons else {})
+        self.journal.add(job, {})
         self.telling.line(f"{file}: labels in {written}, to be looked at in {preview.name}")
 
     def _say_once(self, file: Path, *notes: str | None) -> None:
@@ -205,16 +224,15 @@ class _Answering:
                 self.telling.line(f"{file}: {note}")
                 self.notes.add(note)
 
-    def video(self, source: str) -> str | None:
+    def video(self, source: str, job: Job) -> str | None:
         """What went wrong, if something did.
 
         Raises:
             KeyboardInterrupt: Says what is kept.
         """
         show = _shown(self.kinds)
-        written = self.out / answer_name(source, show)
-        job = Job.of(Path(source), written.name)
-        if Path(source).is_file() and self._is_done(job, written):
+        written = self.out / job.name
+        if Path(source).is_file() and self._is_done(job):
             return None
         predictor = self.load()
         wishes = replace(self.video_options, show=show)
@@ -238,14 +256,15 @@ class _Answering:
                 self.journal.begin(job)
                 progress(done, total)
 
-            yield told
+            try:
+                yield told
+            finally:  # also of a video that ended early: what there is of it is this package's
+                self.journal.leave(job)
 
-    def _is_done(self, job: Job, *written: Path) -> bool:
-        entries = self.journal.entries(job)
-        more = [] if entries is None else entries.get("polygons", {}).get("files", [])
-        done = entries is not None and all(map(Path.exists, (*written, *(self.out / name for name in more))))
+    def _is_done(self, job: Job) -> bool:
+        done = self.journal.is_done(job)
         if done:
-            self.telling.line(f"{job.file}: answered already, in {written[0]}")
+            self.telling.line(f"{job.file}: answered already, in {self.out / job.answers[0]}")
         return done
 
 

@@ -15,7 +15,7 @@ from smalti.containers import Size
 try:
     import av
     from av.container import InputContainer
-    from av.error import FFmpegError
+    from av.error import ArgumentError, FFmpegError
     from av.packet import Packet
     from av.stream import Disposition
     from av.video.frame import VideoFrame
@@ -40,6 +40,11 @@ _MISSING = 0.5
 _HIGH_DEFINITION = 720
 _UNSPECIFIED = 2
 _MOST_SOUND = 256
+
+
+REFERRING = frozenset({"hls", "applehttp", "concat", "dash", "imf", "sdp", "rtsp", "rtp", "sap", "lavfi", "avisynth",
+                       "vapoursynth", "webm_dash_manifest"})  # fmt: skip
+"""FFmpeg's names for files that are lists of other files, addresses or scripts."""
 
 
 class SourceError(ValueError):
@@ -215,7 +220,8 @@ def open_source(source: str) -> VideoSource:
     try:
         container = _opened(source)
     except FFmpegError as error:
-        raise ValueError(f"{source}: not a video that can be opened: {_short(error)}") from error
+        lists = " (a list of other files is not followed)" if isinstance(error, ArgumentError) else ""
+        raise ValueError(f"{source}: not a video that can be opened: {_short(error)}{lists}") from error
     try:
         if _NO_VIDEOS.fullmatch(container.format.name):
             raise ValueError(f"{source}: a picture or text and no video ({container.format.long_name})")
@@ -240,8 +246,9 @@ def _opened(source: str) -> InputContainer:
         raise ValueError(f"{source}: no such video file")
     if path.stat().st_size == 0:
         raise ValueError(f"{source}: the file is empty (0 bytes): copy it again")
-    # an absolute path is never taken for a protocol, and a playlist in a file cannot reach out
-    return av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
+    # An absolute path is never taken for a protocol; and a file is not more than itself, whatever it says.
+    formats = ",".join(sorted(name for name in av.formats_available if not REFERRING.intersection(name.split(","))))
+    return av.open(str(path.absolute()), options={"protocol_whitelist": "file", "format_whitelist": formats})
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:

@@ -3,23 +3,24 @@
 import dataclasses
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from smalti import session
+from smalti.checkpoint import LAST
 from smalti.files import claimed, write_text
 from smalti.json_files import load_json
 from smalti.models.create import ablations, find_ablation, find_recipe, recipes
+from smalti.ownership import check_replaceable
 from smalti.recipe import Ablation, Recipe, Variant
 from smalti.settings import from_json, override, to_json
-from smalti.studies.ablation_table import Cell, write_tables
+from smalti.studies.ablation_table import TABLES, Cell, write_tables
 from smalti.studies.jobs import Job, one_by_one, side_by_side
 from smalti.training.callbacks import HISTORY, STATE, read_history
 from smalti.training.preparation import open_splits
-from smalti.training.resuming import RECIPE
+from smalti.training.resuming import has_recipe
 from smalti.training.run import Reporting
 
 CELL = "ablation.json"
@@ -81,11 +82,14 @@ def run_ablation(ablation: Ablation, out: Path, trial: Trial, write: Callable[[s
     and hold every row that has been measured there, also by an earlier call.
 
     Raises:
-        ValueError: If a run folder there was made with other settings, or no row is left.
+        ValueError: If a run folder there was made with other settings, a table there is of another maker, or no row is
+            left.
     """
     _check(ablation, trial)
     rows = _chosen(ablation, trial)
     cells = _measured(ablation, out, trial)
+    # Beside runs that an ablation measured, the tables are an ablation's.
+    check_replaceable([out / name for name in TABLES], lambda _: any(out.glob(f"*/*/{CELL}")), overwrite=None)
     first = 0 if trial.over == "seed" else 1
     repeats = range(first, first + trial.repeats)
     left = [(row, repeat) for repeat in repeats for row in rows if (row.name, repeat) not in cells]
@@ -197,9 +201,9 @@ def run_cell(job: Job, write: Callable[[str], None]) -> Cell | None:
     """Trains and measures, or goes on with it; None = interrupted."""
     recipe, folder, split = job.recipe, job.folder, job.split
     resume = (folder / STATE).is_file()
-    if not resume and (folder / RECIPE).is_file() and not (folder / HISTORY).is_file():  # stopped in its first epoch
+    if not resume and has_recipe(folder) and not (folder / HISTORY).is_file():  # stopped in its first epoch
         with claimed(folder):
-            shutil.rmtree(folder)
+            (folder / LAST).unlink(missing_ok=True)
     found = session.train(recipe, out=folder, resume=resume, reporting=Reporting(write=write))
     if not found:
         return None

@@ -29,6 +29,7 @@ TITLES = {
     "boxes.ap": "box AP",
 }
 """Others appear under their own name."""
+TABLES = ("ablation.md", "ablation.csv", "ablation.png")
 Measured = tuple[float, float]
 """Mean and standard deviation, in points; the latter is NaN for one value."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
+from PIL import Image
 from torch import Tensor
 
 from smalti.command_log import keep_traceback
@@ -18,24 +19,30 @@ from smalti.draw.image_files import save_png
 from smalti.draw.legend import legend_entries, with_legend
 from smalti.draw.overlay import overlay
 from smalti.labels import IGNORED, LabelSet
+from smalti.ownership import SOFTWARE, check_replaceable
 
 SPLITS = ("train", "val", "test")
 SHOWN = 6
 
 
-def summarise(data: str, split: str | None, out: Path | None, write: Callable[[str], None]) -> bool:
+def summarise(
+    data: str, split: str | None, out: Path | None, write: Callable[[str], None], *, overwrite: bool = False
+) -> bool:
     """Writes lines about each split: images, sizes, classes by share of pixels, objects, and what is wrong.
 
     Returns:
         Whether everything can be used as it is.
 
     Raises:
-        ValueError: If the data set cannot be opened.
+        ValueError: If the data set cannot be opened, or a file of another maker is at `out` and not to be overwritten.
     """
     name, root = parse_data_argument(data, "folder")
     opened: dict[str, Dataset] = {}
     problems: list[str] = []
-    for part in [split] if split else SPLITS:
+    parts = (split,) if split else SPLITS
+    drawings = {} if out is None else {part: out if split else out.with_stem(f"{out.stem}_{part}") for part in parts}
+    check_replaceable(drawings.values(), _is_drawing, overwrite=overwrite)
+    for part in parts:
         try:
             dataset = open_dataset(name, root=root, split=part, options={})
         except ValueError as error:
@@ -51,10 +58,9 @@ def summarise(data: str, split: str | None, out: Path | None, write: Callable[[s
         if dataset.scaling is not None:
             write(f"  {dataset.scaling.sentence('training with --set input.value_range=LOW,HIGH')}")
         problems += _write_content(dataset, write)
-        if out is not None:
-            path = out if split else out.with_stem(f"{out.stem}_{part}")
-            _draw(dataset, path)
-            write(f"  samples drawn in {path}")
+        if part in drawings:
+            _draw(dataset, drawings[part])
+            write(f"  samples drawn in {drawings[part]}")
     doubts = find_doubts(opened)
     for note in doubts.notes:
         write(f"note: {note}")
@@ -133,4 +139,13 @@ def _draw(dataset: Dataset, path: Path) -> None:
         return
     width = max(t.shape[1] for t in tiles)
     padded = [np.pad(t, ((0, 8), (0, width - t.shape[1]), (0, 0)), constant_values=255) for t in tiles]
-    save_png(np.concatenate(padded), path)
+    save_png(np.concatenate(padded), path, made_by=SOFTWARE)
+
+
+def _is_drawing(path: Path) -> bool:
+    """Whether a file is a drawing of this package."""
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            return image.info.get("Software") == SOFTWARE
+    except (OSError, ValueError, SyntaxError):
+        return False

@@ -64,9 +64,24 @@ def prepare_folder(recipe: Recipe, out: Path, resume: bool | Resume) -> Continue
         allow_other_data = isinstance(resume, Resume) and resume.allow_other_data
         epochs = len(read_history(out / HISTORY))
         return ContinuedRun(out=out, recipe=stored, epochs=epochs, allow_other_data=allow_other_data)
-    if out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - FILES_BEFORE_TRAINING):
+    if out.exists() and not is_unstarted(out):
         raise ValueError(f"{out} exists already: choose another folder with --out, or go on with --resume")
     return None
+
+
+def is_unstarted(out: Path) -> bool:
+    """Whether a folder is empty, or that of a run of this package that failed before its first epoch was saved."""
+    names = {path.name for path in out.iterdir()} if out.is_dir() else {str(out)}
+    return not names or (names <= FILES_BEFORE_TRAINING and has_recipe(out))
+
+
+def has_recipe(out: Path) -> bool:
+    """Whether a run of this package was begun in a folder: a recipe is the first that it writes there."""
+    try:
+        content = load_json(out / RECIPE)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and {"name", "model", "config", "training"} <= content.keys()
 
 
 def check_labels(continued: ContinuedRun, labels: LabelSet) -> None:

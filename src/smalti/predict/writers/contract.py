@@ -40,6 +40,8 @@ class Writer(ABC):
 
     endings: tuple[str, ...]
     """Of the files and folders of one picture, after its name."""
+    summaries: tuple[str, ...] = ()
+    """Names, or patterns of names, of the files that `finish` writes."""
     needs: tuple[str, ...]
     """What it writes of an answer: fields of `Predictions`, or "masks" for the objects with theirs."""
 

@@ -1,7 +1,7 @@
 """The kinds of answers by name, and which are meant."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from smalti.predict.writers.contract import Writer
@@ -31,6 +31,14 @@ ENDINGS = tuple(dict.fromkeys(ending for make in WRITERS.values() for ending in 
 """Of all kinds: a name is free only if none of them is taken."""
 FOLDERS = (MASKS, ZARR)
 """Those that are folders."""
+SUMMARIES = tuple(name for make in WRITERS.values() for name in make(Path()).summaries)
+"""Names, or patterns of names, of the files about all pictures, of all kinds."""
+
+
+def names_written(name: str, kinds: Iterable[str] = tuple(WRITERS)) -> list[str]:
+    """The files and folders that a picture's answers of these kinds have; `name` is the stem of its answers."""
+    writers = (WRITERS[kind](Path()) for kind in kinds)
+    return [f"{writer.stem(name)}{ending}" for writer in writers for ending in writer.endings]
 
 
 def kinds_of(show: str | Sequence[str]) -> tuple[str, ...]:

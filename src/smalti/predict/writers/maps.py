@@ -33,6 +33,8 @@ class Heat(Writer):
 class Difficulty(Heat):
     """`NAME_difficulty.jpg` and `difficulty.csv`, the pictures in the order in which a person should look at them."""
 
+    summaries = ("difficulty.csv",)
+
     def __init__(self, out: Path) -> None:
         super().__init__(out, "difficulty", "probability that the coarse answer is wrong")
 

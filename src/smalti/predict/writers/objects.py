@@ -37,7 +37,7 @@ class Objects(Writer):
     is, and names the categories, which are the class table's file ids. See `image_ids`.
     """
 
-    endings, needs = ("_instances.png", "_objects.jpg"), ("masks",)
+    endings, needs, summaries = ("_instances.png", "_objects.jpg"), ("masks",), ("instances.json",)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""
@@ -69,7 +69,7 @@ class Boxes(Writer):
     score, left, top, right, bottom, the first pixel being 1.
     """
 
-    endings, needs = ("_boxes.jpg",), ("instances",)
+    endings, needs, summaries = ("_boxes.jpg",), ("instances",), ("boxes.json", "boxes_*.txt")
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""

@@ -56,6 +56,7 @@ class Panoptic(Writer):
     """
 
     endings, needs = ("_panoptic.png", "_panoptic_overlay.jpg"), ("semantic", "masks")
+    summaries = ("panoptic.json",)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""

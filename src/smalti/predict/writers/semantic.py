@@ -45,7 +45,7 @@ class Overlay(Writer):
 class Probabilities(Writer):
     """`NAME_probabilities.npy` (float16, classes x height x width), and `classes.json`, which names the classes."""
 
-    endings, needs = ("_probabilities.npy",), ("probabilities",)
+    endings, needs, summaries = ("_probabilities.npy",), ("probabilities",), ("classes.json",)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""

@@ -15,7 +15,8 @@ from smalti.evaluation.run import evaluate_checkpoint
 from smalti.models.create import find_recipe
 from smalti.settings import override
 from smalti.studies.data_summary import summarise
-from smalti.training.run import Reporting, open_splits, run
+from smalti.training.preparation import open_splits
+from smalti.training.run import Reporting, run
 
 TINY = {
     "weights": None, "config.encoder": "resnet10t", "config.widths": (8, 8, 8, 8, 8), "data.set": "folder",
@@ -95,5 +96,7 @@ def test_ranges_that_are_none(text):
 
 
 def test_a_look_at_the_data_says_depth_and_range(tmp_path):
-    lines = "\n".join(summarise(f"folder={write_folder(tmp_path / 'data', 16)}", "train", None))
+    said = []
+    summarise(f"folder={write_folder(tmp_path / 'data', 16)}", "train", None, said.append)
+    lines = "\n".join(said)
     assert "images (16 bits): values 0 to 4080 become 0 to 255" in lines
