@@ -19,7 +19,7 @@ RANK = {
     "evaluation": 7,
     "session": 8, "exporting": 8, "diagnostics": 8,
     "studies": 9,
-    "cli": 10, "__init__": 10, "__main__": 10,
+    "cli_options": 9, "cli": 10, "__init__": 10, "__main__": 10,
 }  # fmt: skip
 SAME_RANK_ALLOWED = {
     ("data", "recipe"), ("labels", "label_table"), ("labels", "json_files"), ("label_table", "settings")
@@ -37,7 +37,7 @@ FRAMEWORK_ROOMS = {
     "timm": ("parts/encoders/timm_encoder.py",),
     "matplotlib": ("evaluation/plots.py",),
     "jinja2": ("evaluation/report.py",),
-    "typer": ("cli.py",),
+    "typer": ("cli.py", "cli_options.py"),
     "nncf": ("export/quantisation.py",),
     "onnx": ("export/forms.py", "export/quantisation.py", "predict/runtimes.py"),
     "onnxruntime": ("predict/runtimes.py",),

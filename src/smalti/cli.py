@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from smalti import __version__, command_log, terminal
+from smalti.cli_options import Data, Log, Out, Overwrite, Scale, Set, Show, Tile, Trust
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,37 +30,6 @@ Your own pictures (images/ and masks/, paired by name):
   smalti data folder=my_pictures                      look at what is there
   smalti train sis_cnn.quick --data folder=my_pictures --out runs/mine""",
 )
-
-Data = Annotated[
-    str | None, typer.Option(help="PATH of the recipe's data set, or NAME=PATH; else SMALTI_DATA is searched.")
-]
-Out = Annotated[Path, typer.Option(help="Folder to write to.")]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace files there that smalti did not write, or that changed since.")
-]
-Trust = Annotated[
-    bool, typer.Option("--trust", help="Load a .pt2 file, which may run any code: only from people you trust.")
-]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Let it answer otherwise than trained: KEY=VALUE.")]
-Scale = Annotated[
-    str,
-    typer.Option(help="Values of images deeper than 8 bits that become 0 and 255: 0,4095; auto = as trained, "
-                 "else measured."),
-]  # fmt: skip
-Show = Annotated[
-    str,
-    typer.Option(
-        help="What is written for each picture, with commas between: both (labels and overlay), labels, overlay, "
-        "probabilities, zarr, polygons, difficulty, edges, distances, instances, panoptic, boxes, cityscapes."
-    ),
-]
-Log = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", is_eager=True, callback=command_log.start_log,
-        help="Log to send with a report: versions, every line, tracebacks.",
-    ),
-]  # fmt: skip
 
 
 def main() -> None:
@@ -190,13 +160,11 @@ def predict(
     ] = "auto",
     device: Annotated[str | None, typer.Option(help="torch's, like cpu or cuda:1.")] = None,
     views: Annotated[str, typer.Option(help="Answers averaged over scales and mirror images: 0.75,1,1.25,flip.")] = "1",
-    tile: Annotated[
-        str, typer.Option(help="Side of overlapping tiles in pixels; none; auto = as memory allows.")
-    ] = "auto",
+    tile: Tile = "auto",
     bands: Annotated[str | None, typer.Option(help="Bands of a raster that are red, green and blue: 4,3,2.")] = None,
     scale: Scale = "auto",
-    smoothing: Annotated[float, typer.Option(help="Of videos: weight of the frames before, 0 to 1.")] = 0.0,
-    every: Annotated[int, typer.Option(help="Of videos: only every so-manieth frame is looked at.")] = 1,
+    smoothing: Annotated[float, typer.Option(help="Videos: weight of the frames before, 0 to 1.")] = 0.0,
+    every: Annotated[int, typer.Option(help="Videos: predict on every N-th frame only.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Pass over what is answered already.")] = False,
     overwrite: Overwrite = False,
     trust: Trust = False,
