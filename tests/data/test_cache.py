@@ -20,8 +20,8 @@ from smalti.data.cache import CachedDataset, cache_folder, content_hash, remembe
 from smalti.data.coco_json import CocoObjects, CocoPicture
 from smalti.data.dataset import AtInputScale, CountIgnored, DataError, WithMirrorImages, open_dataset
 from smalti.data.derive import WithDistances
-from smalti.data.fingerprint import fingerprint
 from smalti.data.sets.coco import CocoItem
+from smalti.data.settings_digest import settings_digest
 from smalti.labels import LabelSet
 from smalti.recipe import InputPolicy
 
@@ -127,17 +127,17 @@ def _set(value, name, other):
 
 
 @pytest.mark.parametrize("value", [FILLED, COCO_ITEM, TABLE, InputPolicy(fit="pad", size=(2, 3))])
-def test_every_field_is_part_of_a_fingerprint(value):
-    made = {path: fingerprint(change()) for path, change in variants(value)}
+def test_every_field_is_part_of_a_digest(value):
+    made = {path: settings_digest(change()) for path, change in variants(value)}
     assert len(made) >= len(fields(value))
-    assert len({fingerprint(value), *made.values()}) == len(made) + 1, made
-    assert fingerprint(copy.copy(value)) == fingerprint(value)
+    assert len({settings_digest(value), *made.values()}) == len(made) + 1, made
+    assert settings_digest(copy.copy(value)) == settings_digest(value)
 
 
 def test_what_a_fingerprint_does_not_know_is_refused():
     with pytest.raises(TypeError, match="the content of a Generator is not known"):
-        fingerprint(np.random.default_rng(0))
-    assert len({fingerprint(v) for v in ((1, 2), [1, 2], ("1", 2), ((1,), 2), b"1", "1", 1, True, None)}) == 9
+        settings_digest(np.random.default_rng(0))
+    assert len({settings_digest(v) for v in ((1, 2), [1, 2], ("1", 2), ((1,), 2), b"1", "1", 1, True, None)}) == 9
 
 
 def test_every_attribute_of_a_view_is_part_of_its_keys(dataset):

@@ -15,7 +15,6 @@ from smalti.containers import Sample, Size
 from smalti.data.cache import content_hash
 from smalti.data.coco_json import CocoObjects
 from smalti.data.contract import DataError, Dataset, Fingerprint, first_few
-from smalti.data.fingerprint import fingerprint
 from smalti.data.fingerprints import file_fingerprint
 from smalti.data.masks import LabelledMask, Palettes, check_smoothing, label_mask, remedy, to_labels, used_palette
 from smalti.data.matlab import read_matlab_map
@@ -23,6 +22,7 @@ from smalti.data.objects import check_objects
 from smalti.data.pictures import Mask as MaskValues
 from smalti.data.pictures import MaskImage, read_mask, read_picture
 from smalti.data.regions import read_regions
+from smalti.data.settings_digest import settings_digest
 from smalti.data.value_range import ValueRange
 from smalti.data.value_survey import ValueScaling
 from smalti.data.voc_xml import read_voc_boxes
@@ -184,7 +184,7 @@ class AnnotatedPictures(Dataset):
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
         item = self.items[index]
-        return content_hash(item.files(), fingerprint(item, self.labels).encode())
+        return content_hash(item.files(), settings_digest(item, self.labels).encode())
 
     def fingerprint(self, index: int) -> Fingerprint:
         """See `Dataset`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from smalti.containers import Sample
-from smalti.data.fingerprint import fingerprint
+from smalti.data.settings_digest import settings_digest
 from smalti.labels import LabelSet
 from smalti.settings import nearest
 
@@ -118,7 +118,7 @@ class View(Dataset):
     def _view_key(self, key: str | None, *more: object) -> str | None:
         """The key of a sample that this view makes of the sample with that key, and of `more`."""
         settings = {name: value for name, value in vars(self).items() if name not in DESCRIPTIVE}
-        return None if key is None else fingerprint(type(self).__name__, key, settings, more)
+        return None if key is None else settings_digest(type(self).__name__, key, settings, more)
 
     def fingerprint(self, index: int) -> Fingerprint:
         """See `Dataset`: the files', however they are seen."""

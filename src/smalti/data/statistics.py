@@ -7,7 +7,7 @@ from torch import Tensor
 
 from smalti.data.cache import remembered
 from smalti.data.contract import Dataset
-from smalti.data.fingerprint import fingerprint
+from smalti.data.settings_digest import settings_digest
 
 
 class PixelCounts(NamedTuple):
@@ -37,4 +37,4 @@ def _count(dataset: Dataset) -> list[list[int]]:
 def key_of(dataset: Dataset) -> str | None:
     """Changes whenever something may that the data set answers; None = must not be remembered."""
     keys = [dataset.content_key(index) for index in range(len(dataset))]
-    return None if None in keys else fingerprint(dataset.labels, keys)
+    return None if None in keys else settings_digest(dataset.labels, keys)

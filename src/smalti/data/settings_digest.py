@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 
-def fingerprint(*values: Any) -> str:
+def settings_digest(*values: Any) -> str:
     """A hexadecimal digest that differs wherever the values differ in type or content.
 
     Dataclasses count with their type and all fields, also those that their equality leaves out.
@@ -51,4 +51,4 @@ def _children(value: Any) -> list[Any]:
         return sorted(value, key=repr)
     if isinstance(value, list | tuple):
         return list(value)
-    raise TypeError(f"the content of a {type(value).__name__} is not known to cache keys: add it to fingerprint()")
+    raise TypeError(f"the content of a {type(value).__name__} is not known to cache keys: add it to settings_digest()")
