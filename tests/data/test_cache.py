@@ -134,7 +134,7 @@ def test_every_field_is_part_of_a_digest(value):
     assert settings_digest(copy.copy(value)) == settings_digest(value)
 
 
-def test_what_a_fingerprint_does_not_know_is_refused():
+def test_what_a_digest_does_not_know_is_refused():
     with pytest.raises(TypeError, match="the content of a Generator is not known"):
         settings_digest(np.random.default_rng(0))
     assert len({settings_digest(v) for v in ((1, 2), [1, 2], ("1", 2), ((1,), 2), b"1", "1", 1, True, None)}) == 9
