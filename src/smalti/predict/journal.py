@@ -117,8 +117,8 @@ class Journal:
         refuse([self.out / name for name in theirs])
 
     def _is_own(self, name: str) -> bool:
-        now = state_of(self.out / name)
-        return now == NOTHING_INSIDE or (name in self._files and self._files[name] in (None, now))
+        known = self._files.get(name, ABSENT)
+        return known is None or state_of(self.out / name) in (known, NOTHING_INSIDE)
 
     def begin(self, job: Job) -> None:
         """Before anything of an answer is written, any number of times, from any thread: what had its name is gone."""
