@@ -1,6 +1,7 @@
 """Masks of people's own folders: read as their class table says, or refused; never learned wrongly without a word."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from PIL import Image, ImageFilter
 
 from fake_datasets import picture, save
 from smalti.data.dataset import DataError, open_dataset
+from smalti.data.doubts import find_doubts
 from smalti.data.duplicates import shared_images
-from smalti.data.label_survey import check_classes, label_notes, survey_labels
+from smalti.data.label_survey import label_notes, survey_labels, wrong_classes
 from smalti.data.mask_smoothing import blended_share
 
 SIZE = (64, 80)
@@ -166,16 +168,22 @@ def test_a_class_that_never_occurs_while_much_is_ignored_is_an_error(tmp_path):
     """Masks 0 and 255 with the class table 0 and 1: all that would be learned is background."""
     masks = [255 * (drawn(k) > 0).astype(np.uint8) for k in range(3)]
     dataset = opened(write(tmp_path, masks, {"classes": ["background", "object"]}))
-    survey = survey_labels(dataset)
-    with pytest.raises(DataError, match="object never occurs, while .* % of the labelled pixels are ignored"):
-        check_classes(dataset.labels, [survey], "folder")
+    wrong = wrong_classes(dataset.labels, [survey_labels(dataset)])
+    assert re.match(r"object never occurs, while \d+ % of the labelled pixels are ignored", wrong)
+    with pytest.raises(DataError, match="object never occurs"):
+        find_doubts({"all": dataset}).check()
 
 
-@pytest.mark.parametrize("masks", [[np.full(SIZE, 255, np.uint8)]])
-def test_everything_ignored_is_an_error(tmp_path, masks):
-    dataset = opened(write(tmp_path, masks, {"classes": ["a", "b"]}))
+def test_everything_ignored_is_an_error(tmp_path):
+    dataset = opened(write(tmp_path, [np.full(SIZE, 255, np.uint8)], {"classes": ["a", "b"]}))
     with pytest.raises(DataError, match="all labelled pixels are ignored"):
-        check_classes(dataset.labels, [survey_labels(dataset)], "folder")
+        find_doubts({"all": dataset}).check()
+
+
+def test_masks_that_cannot_be_used_are_counted(tmp_path):
+    root = write(tmp_path, [np.full(SIZE, k, np.uint8) for k in (0, 1, 7, 8)], {"classes": ["a", "b"]})
+    with pytest.raises(DataError, match=r"p02\.png: value 7 .* \(1 more masks cannot be used"):
+        find_doubts({"all": opened(root)}).check()
 
 
 def test_classes_that_never_occur_and_much_that_is_ignored_are_said(tmp_path):

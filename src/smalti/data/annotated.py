@@ -216,7 +216,7 @@ class AnnotatedPictures(Dataset):
         if isinstance(item, AnnotatedPicture) and not paints:
             return item.read_labels(self.labels)
         semantic = item.read(self.labels).semantic
-        return None if semantic is None else LabelledMask(ids=semantic.numpy(), reading="painted objects")
+        return None if semantic is None else LabelledMask(ids=semantic.numpy(), reading="polygons painted")
 
 
 def paths_in(item: Any) -> list[Path]:

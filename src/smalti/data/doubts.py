@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from smalti.data.annotated import AnnotatedPictures
 from smalti.data.contract import DataError, Dataset
 from smalti.data.duplicates import shared_images
-from smalti.data.label_survey import check_classes, check_masks, label_notes, survey_labels
+from smalti.data.label_survey import label_notes, survey_labels, unusable_masks, wrong_classes
 
 MOST_COMPARED = 10_000
 """Images up to which equal ones are searched in the splits of a data set: reading files takes time."""
@@ -18,6 +18,14 @@ class Doubts:
 
     notes: tuple[str, ...]
     problems: tuple[str, ...]
+    unusable: str | None = None
+    """The first mask that cannot be used, and how many others."""
+
+    def check(self) -> None:
+        """Raises DataError if something is wrong."""
+        problems = [*([] if self.unusable is None else [self.unusable]), *self.problems]
+        if problems:
+            raise DataError("; ".join(problems))
 
 
 def find_doubts(splits: Mapping[str, Dataset]) -> Doubts:
@@ -29,17 +37,15 @@ def find_doubts(splits: Mapping[str, Dataset]) -> Doubts:
     surveys = {split: found for split, dataset in datasets.items() if (found := survey_labels(dataset)) is not None}
     few = sum(map(len, datasets.values())) <= MOST_COMPARED
     notes = [*shared_images(datasets)] if few else []
-    problems = []
+    problems, unusable = [], None
     if surveys:
         first = next(iter(splits.values()))
         notes = [*label_notes(first.labels, surveys), *notes]
-        try:
-            check_masks(list(surveys.values()))
-            if isinstance(first, AnnotatedPictures) and first.is_own_folder:
-                check_classes(first.labels, list(surveys.values()), first.name)
-        except DataError as error:
-            problems.append(str(error))
-    return Doubts(notes=tuple(notes), problems=tuple(problems))
+        unusable = unusable_masks(list(surveys.values()))
+        own = isinstance(first, AnnotatedPictures) and first.is_own_folder
+        if own and unusable is None and (wrong := wrong_classes(first.labels, list(surveys.values()))):
+            problems.append(wrong)
+    return Doubts(notes=tuple(notes), problems=tuple(problems), unusable=unusable)
 
 
 def _other_splits(splits: Mapping[str, Dataset]) -> Iterator[tuple[str, Dataset]]:

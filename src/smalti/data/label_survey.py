@@ -113,7 +113,8 @@ def label_notes(labels: LabelSet, surveys: Mapping[str, LabelSurvey]) -> Iterato
         readings.update(survey.readings)
     if readings:
         ways = ", ".join(f"{count} as {reading}" for reading, count in readings.most_common())
-        yield f"masks: {ways}; ignored: {_ignored_values(labels, readings)}"
+        ignored = _ignored_values(labels, readings)
+        yield f"masks: {ways}" + (f"; ignored: {ignored}" if ignored else "")
     if turned := sum(survey.turned_alone for survey in surveys.values()):
         yield f"{turned} images are turned upright by their EXIF orientation; their masks have none: taken as upright"
     for split, survey in surveys.items():
@@ -151,32 +152,31 @@ def _ignored_values(labels: LabelSet, readings: Mapping[str, int]) -> str:
     return ", ".join(parts)
 
 
-def check_masks(surveys: Sequence[LabelSurvey]) -> None:
-    """Raises DataError if some masks cannot be used; names the first and the number of the others."""
+def unusable_masks(surveys: Sequence[LabelSurvey]) -> str | None:
+    """The first mask that cannot be used and why, and the number of the others; None if all can be used."""
     problems = [problem for survey in surveys for problem in survey.problems]
-    if problems:
-        others = f" ({len(problems) - 1} more masks cannot be used: `smalti data` lists them)" if problems[1:] else ""
-        raise DataError(f"{problems[0]}{others}")
+    if not problems:
+        return None
+    others = f" ({len(problems) - 1} more masks cannot be used: see `smalti data`)" if problems[1:] else ""
+    return f"{problems[0]}{others}"
 
 
-def check_classes(labels: LabelSet, surveys: Sequence[LabelSurvey], where: str) -> None:
-    """Whether the class table fits what the masks of all splits hold.
+def wrong_classes(labels: LabelSet, surveys: Sequence[LabelSurvey]) -> str | None:
+    """Why the class table cannot be meant for what the masks of all splits hold; None if it can.
 
-    Raises:
-        DataError: If everything is ignored, or a class never occurs while much is ignored: mostly that is the class
-            whose value the table does not know.
+    If everything is ignored, or a class never occurs while much is ignored, it mostly is the class whose value the
+    table does not know.
     """
     pixels = [sum(survey.pixels[k] for survey in surveys if survey.pixels) for k in range(len(labels))]
     ignored = sum(survey.ignored for survey in surveys)
     if not ignored:
-        return
+        return None
     share = ignored / (ignored + sum(pixels))
     never = [name for name, count in zip(labels.names, pixels, strict=True) if not count]
     if share < 1 and not (never and share > MUCH):
-        return
+        return None
     part = f"{first_few(never)} never occurs, while {100 * share:.0f} % of the labelled pixels are ignored"
-    raise DataError(f"{where}: {'all labelled pixels are ignored' if share == 1 else part}. Ignored are the values "
-                    f"{', '.join(map(str, labels.ignored_values))}, and in colour masks {labels.no_class_color}. "
-                    'If one of them is a class, write the values of the masks into labels.json ({"classes": '
-                    '[{"id": 255, "name": "object"}, …], "ignored_ids": []}); '
-                    "take classes out of it that no mask has")  # fmt: skip
+    return (f"{'all labelled pixels are ignored' if share == 1 else part}. Ignored are the values "
+            f"{', '.join(map(str, labels.ignored_values))}, and in colour masks {labels.no_class_color}. If one of them "
+            'is a class, write the values of the masks into labels.json ({"classes": [{"id": 255, "name": "object"}, …], '
+            '"ignored_ids": []}); take classes out of it that no mask has')  # fmt: skip

@@ -22,7 +22,7 @@ from smalti.labels import IGNORED, Color, LabelSet
 Palettes = Literal["numbers", "alike", "unlike"]
 """What palettes of mask files mean: nothing, the numbers count (`numbers`: the public data sets); or colours of the
 class table, in files of which each number has one colour in all (`alike`) or not (`unlike`)."""
-Reading = Literal["index values", "colours", "palette numbers", "palette colours", "painted objects"]
+Reading = Literal["index values", "colours", "palette numbers", "palette colours", "polygons painted"]
 BY_NUMBER: Reading = "palette numbers"
 BY_COLOR: Reading = "palette colours"
 _UNKNOWN = -1

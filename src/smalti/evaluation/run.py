@@ -106,8 +106,7 @@ def evaluate_checkpoint(
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
                          f"the data has {', '.join(dataset.labels.names)}: they cannot be compared")  # fmt: skip
     doubts = find_doubts({dataset.split: unwrapped(dataset)})
-    if doubts.problems:
-        raise ValueError("; ".join(doubts.problems))
+    doubts.check()
     measures = Measures(card.labels, getattr(card.recipe.config, "distance_norm", "instance"), max_objects)
     bare = _measure(predictor, dataset, measures, progress)
     return Evaluation(

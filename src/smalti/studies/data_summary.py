@@ -23,6 +23,8 @@ from smalti.ownership import SOFTWARE, check_replaceable
 
 SPLITS = ("train", "val", "test")
 SHOWN = 6
+MOST_PROBLEMS = 10
+"""Files that cannot be used of which each has a line."""
 
 
 def summarise(
@@ -64,8 +66,10 @@ def summarise(
     doubts = find_doubts(opened)
     for note in doubts.notes:
         write(f"note: {note}")
-    for problem in dict.fromkeys((*problems, *doubts.problems)):
+    for problem in (*problems[:MOST_PROBLEMS], *doubts.problems):
         write(f"cannot be used: {problem}")
+    if len(problems) > MOST_PROBLEMS:
+        write(f"cannot be used: {len(problems) - MOST_PROBLEMS} more images")
     return not problems and not doubts.problems
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from smalti.checkpoint import Card, check_card
 from smalti.data.cache import CachedDataset
 from smalti.data.contract import unwrapped
-from smalti.data.dataset import AtInputScale, CountIgnored, DataError, Dataset, WithMirrorImages, open_dataset
+from smalti.data.dataset import AtInputScale, CountIgnored, Dataset, WithMirrorImages, open_dataset
 from smalti.data.derive import WithDistances
 from smalti.data.doubts import find_doubts
 from smalti.data.fingerprints import ImageRecord
@@ -144,8 +144,7 @@ def look_at_labels(setup: RunSetup) -> None:
     doubts = find_doubts(splits)
     for note in doubts.notes:
         setup.write(f"note: {note}")
-    if doubts.problems:
-        raise DataError("; ".join(doubts.problems))
+    doubts.check()
 
 
 def check_learnable(setup: RunSetup) -> None:

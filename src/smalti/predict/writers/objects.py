@@ -12,7 +12,7 @@ from smalti.draw.legend import with_legend
 from smalti.draw.objects import draw_objects, object_entries
 from smalti.files import write_text
 from smalti.geometry.masks import encode_mask
-from smalti.predict.writers.coco_results import described, result_of, write_results
+from smalti.predict.writers.coco_results import IMAGES, described, result_of, write_results
 from smalti.predict.writers.contract import (
     Entry,
     Picture,
@@ -37,7 +37,7 @@ class Objects(Writer):
     is, and names the categories, which are the class table's file ids. See `image_ids`.
     """
 
-    endings, needs, summaries = ("_instances.png", "_objects.jpg"), ("masks",), ("instances.json",)
+    endings, needs, summaries = ("_instances.png", "_objects.jpg"), ("masks",), ("instances.json", IMAGES)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""
@@ -69,7 +69,7 @@ class Boxes(Writer):
     score, left, top, right, bottom, the first pixel being 1.
     """
 
-    endings, needs, summaries = ("_boxes.jpg",), ("instances",), ("boxes.json", "boxes_*.txt")
+    endings, needs, summaries = ("_boxes.jpg",), ("instances",), ("boxes.json", "boxes_*.txt", IMAGES)
 
     def add(self, file: Path, name: str, picture: Picture, answer: Predictions) -> Entry:
         """See `Writer`."""
