@@ -176,7 +176,8 @@ def wrong_classes(labels: LabelSet, surveys: Sequence[LabelSurvey]) -> str | Non
     if share < 1 and not (never and share > MUCH):
         return None
     part = f"{first_few(never)} never occurs, while {100 * share:.0f} % of the labelled pixels are ignored"
-    return (f"{'all labelled pixels are ignored' if share == 1 else part}. Ignored are the values "
-            f"{', '.join(map(str, labels.ignored_values))}, and in colour masks {labels.no_class_color}. If one of them "
-            'is a class, write the values of the masks into labels.json ({"classes": [{"id": 255, "name": "object"}, …], '
+    what = "all labelled pixels are ignored" if share == 1 else part
+    values = ", ".join(map(str, labels.ignored_values))
+    return (f"{what}. Ignored are the values {values}, and in colour masks {labels.no_class_color}. If one of them is a "
+            'class, write the values of the masks into labels.json ({"classes": [{"id": 255, "name": "object"}, …], '
             '"ignored_ids": []}); take classes out of it that no mask has')  # fmt: skip
