@@ -178,6 +178,6 @@ def wrong_classes(labels: LabelSet, surveys: Sequence[LabelSurvey]) -> str | Non
     part = f"{first_few(never)} never occurs, while {100 * share:.0f} % of the labelled pixels are ignored"
     what = "all labelled pixels are ignored" if share == 1 else part
     values = ", ".join(map(str, labels.ignored_values))
-    return (f"{what}. Ignored are the values {values}, and in colour masks {labels.no_class_color}. If one of them is a "
-            'class, write the values of the masks into labels.json ({"classes": [{"id": 255, "name": "object"}, …], '
+    return (f"{what}. Ignored are the values {values}, and in colour masks {labels.no_class_color}. If one of them is "
+            'a class, write the values of the masks into labels.json ({"classes": [{"id": 255, "name": "object"}, …], '
             '"ignored_ids": []}); take classes out of it that no mask has')  # fmt: skip
