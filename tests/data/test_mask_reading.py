@@ -193,8 +193,8 @@ def test_classes_that_never_occur_and_much_that_is_ignored_are_said(tmp_path):
     notes = list(label_notes(train.labels, {"train": survey_labels(train), "test": survey_labels(test)}))
     assert notes[1:] == [
         f"train: {100 * float((drawn(0) == 1).mean()):.0f} % of the labelled pixels are ignored",
+        "classes that occur in test, but not in train, and cannot be learned: b",
         "classes that never occur: c",
-        "b occurs only in test, not in train: it cannot be learned",
     ]
 
 

@@ -128,19 +128,17 @@ def label_notes(labels: LabelSet, surveys: Mapping[str, LabelSurvey]) -> Iterato
 
 
 def _missing_classes(labels: LabelSet, surveys: Mapping[str, LabelSurvey]) -> Iterator[str]:
-    learned, *_ = surveys
+    learned, *others = surveys
     if not sum(surveys[learned].pixels):
         return
-    never = [name for k, name in enumerate(labels.names) if not surveys[learned].pixels[k]]
-    elsewhere = {
-        name: [s for s, survey in surveys.items() if survey.pixels and survey.pixels[labels.names.index(name)]]
-        for name in never
-    }
-    if nowhere := [name for name in never if not elsewhere[name]]:
-        yield f"classes that never occur: {first_few(nowhere)}"
-    for name in never:
-        if elsewhere[name]:
-            yield f"{name} occurs only in {' and '.join(elsewhere[name])}, not in {learned}: it cannot be learned"
+    missing = {name: k for k, name in enumerate(labels.names) if not surveys[learned].pixels[k]}
+    for split in others:
+        only_there = [name for name, k in missing.items() if surveys[split].pixels and surveys[split].pixels[k]]
+        if only_there:
+            yield f"classes that occur in {split}, but not in {learned}, and cannot be learned: {first_few(only_there)}"
+        missing = {name: k for name, k in missing.items() if name not in only_there}
+    if missing:
+        yield f"classes that never occur: {first_few(list(missing))}"
 
 
 def _ignored_values(labels: LabelSet, readings: Mapping[str, int]) -> str:
