@@ -1,5 +1,6 @@
 """The commands as a user types them, on tiny data."""
 
+import fnmatch
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 import smalti
 from smalti.cli import app, main
+from smalti.session import RUN_FILES
 
 TINY = [
     "config.encoder=resnet10t", "config.widths=8,8,8,8,8", "weights=none", "data.options.size=[64, 96]",
@@ -59,6 +61,8 @@ def test_every_verb_shows_examples(verb):
 
 def test_train_writes_a_whole_run_folder(trained):
     out, output = trained
+    assert all(any(fnmatch.fnmatch(str(p.relative_to(out)), known) for known in RUN_FILES)
+               for p in out.rglob("*") if p.is_file())  # fmt: skip
     names = {p.name for p in out.iterdir()}
     assert names == {
         "recipe.json", "labels.json", "history.csv", "best.safetensors", "last.safetensors", "state.ckpt",

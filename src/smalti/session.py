@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import smalti
-from smalti.checkpoint import Card
+from smalti.checkpoint import BEST, LAST, Card
 from smalti.data.dataset import parse_data_argument
+from smalti.data.fingerprints import IMAGES
 from smalti.evaluation.plots import plot_history
 from smalti.evaluation.run import (
+    METRICS,
+    REPORT,
     Evaluation,
     Progress,
     check_evaluation_replaceable,
@@ -21,11 +24,13 @@ from smalti.files import replacing
 from smalti.models.create import find_recipe
 from smalti.recipe import Recipe
 from smalti.settings import override
-from smalti.training.callbacks import HISTORY, read_history
-from smalti.training.resuming import Resume
+from smalti.training.callbacks import EXAMPLES, HISTORY, STATE, read_history
+from smalti.training.resuming import LABELS, RECIPE, Resume
 from smalti.training.run import Reporting, run
 
 CURVES = "curves.png"
+RUN_FILES = (RECIPE, LABELS, IMAGES, HISTORY, BEST, LAST, STATE, METRICS, REPORT, CURVES, f"{EXAMPLES}/epoch_*.png")
+"""All that `train` writes into a run folder; the last one is a pattern."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,7 @@ def test_what_is_monitored_follows_from_network_and_data(tmp_path, truth, change
             "predicts no classes",
         ),
         ("sis_cnn.quick", {"masks": True}, {"training__monitor": "boxes.map50"}, "predicts no boxes"),
-        ("sis_cnn.quick", {"boxes": True}, {}, "no image of folder val has masks"),
+        ("sis_cnn.quick", {"boxes": True}, {}, "nothing to learn"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_the_first_step(tmp_path, name, truth, changes, message):

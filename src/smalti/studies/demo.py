@@ -20,10 +20,8 @@ RECIPE = "sis_cnn.quick"
 PICTURES = 4
 MANIFEST = ".smalti-demo"
 """In the demo's folder: the files that the demo wrote, as JSON; empty while it runs, and of earlier versions."""
-RUN_FILES = ("recipe.json", "labels.json", "history.csv", "best.safetensors", "last.safetensors", "state.ckpt",
-             "metrics.json", "report.html", "curves.png", "examples/epoch_*.png")  # fmt: skip
 PLANNED = (
-    *(f"run/{name}" for name in RUN_FILES),
+    *(f"run/{name}" for name in session.RUN_FILES),
     *("test/metrics.json", "test/report.html", "answers/predictions.jsonl"),
     *(f"pictures/scene_{k}.png" for k in range(PICTURES)),
     *(f"answers/scene_{k}{ending}" for k in range(PICTURES) for ending in (".png", "_overlay.jpg")),

@@ -1,4 +1,4 @@
-"""Everything that is checked and resolved before a run's first step, in the order of `PREPARATION`."""
+"""Everything that is checked and resolved before a run's first step: of the data, then of the network."""
 
 import dataclasses
 from collections.abc import Callable
@@ -25,11 +25,10 @@ from smalti.training.truth import check_truth
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSetup:
-    """What a run is made of; `write` takes the lines that say what was decided."""
+class DataSetup:
+    """The data of a run; `write` takes the lines that say what was decided."""
 
     recipe: Recipe
-    model: SegmentationModel
     train: Dataset
     validation: Dataset
     write: Callable[[str], None]
@@ -38,8 +37,15 @@ class RunSetup:
     """Those of both splits, once they are known."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunSetup(DataSetup):
+    """What a run is made of."""
+
+    model: SegmentationModel
+
+
 def prepare(recipe: Recipe, write: Callable[[str], None], continued: ContinuedRun | None = None) -> RunSetup:
-    """Opens the data, builds the network (without first weights if a run is continued) and applies `PREPARATION`.
+    """Opens the data, builds the network (without first weights if a run is continued), and checks both.
 
     Raises:
         ValueError: If recipe, network and data do not go together.
@@ -47,13 +53,13 @@ def prepare(recipe: Recipe, write: Callable[[str], None], continued: ContinuedRu
     if continued is not None and recipe.input.value_range is None:
         recipe = _with_value_range(recipe, continued.recipe.input.value_range)
     train, validation = open_splits(recipe)
-    if train.scaling is not None:
-        write(f"{recipe.data.train}: {train.scaling.sentence('--set input.value_range=LOW,HIGH')}")
-    recipe = _with_value_range(recipe, _value_range_of(train, validation))
-    recipe = _with_class_weights(recipe, train, continued)
-    model = build(model_class(recipe.model), recipe.config, train.labels, None if continued else recipe.weights)
-    setup = RunSetup(recipe=recipe, model=model, train=train, validation=validation, write=write, continued=continued)
-    for step in PREPARATION:
+    data = DataSetup(recipe=recipe, train=train, validation=validation, write=write, continued=continued)
+    for look in DATA_STEPS:
+        data = look(data) or data
+    weights = None if continued else data.recipe.weights
+    model = build(model_class(recipe.model), data.recipe.config, train.labels, weights)
+    setup = RunSetup(**vars(data), model=model)
+    for step in NETWORK_STEPS:
         setup = step(setup) or setup
     return setup
 
@@ -92,15 +98,27 @@ def _with_value_range(recipe: Recipe, value_range: tuple[float, float] | None) -
     return dataclasses.replace(recipe, input=dataclasses.replace(recipe.input, value_range=value_range))
 
 
-def _with_class_weights(recipe: Recipe, train: Dataset, continued: ContinuedRun | None) -> Recipe:
+def resolve_value_range(setup: DataSetup) -> DataSetup:
+    """The range that images deeper than 8 bits were found to have becomes a setting; said."""
+    for split, dataset in ((setup.recipe.data.train, setup.train), (setup.recipe.data.validation, setup.validation)):
+        if dataset.scaling is not None:
+            setup.write(f"{split}: {dataset.scaling.sentence('--set input.value_range=LOW,HIGH')}")
+            break  # the other split has the same range
+    value_range = _value_range_of(setup.train, setup.validation)
+    return dataclasses.replace(setup, recipe=_with_value_range(setup.recipe, value_range))
+
+
+def resolve_class_weights(setup: DataSetup) -> DataSetup:
     """Class weights named by their rule become numbers, so that the checkpoint's recipe says what was used."""
+    recipe = setup.recipe
     loss = recipe.config.semantic_loss
     if not isinstance(loss.class_weights, str):
-        return recipe
-    if continued is not None:
-        return dataclasses.replace(recipe, config=continued.recipe.config)
-    config = dataclasses.replace(recipe.config, semantic_loss=loss.resolved(*pixel_counts(train)))
-    return dataclasses.replace(recipe, config=config)
+        return setup
+    if setup.continued is not None:
+        config = setup.continued.recipe.config
+    else:
+        config = dataclasses.replace(recipe.config, semantic_loss=loss.resolved(*pixel_counts(setup.train)))
+    return dataclasses.replace(setup, recipe=dataclasses.replace(recipe, config=config))
 
 
 def check_channels(setup: RunSetup) -> None:
@@ -130,14 +148,14 @@ def add_distances(setup: RunSetup) -> RunSetup:
     return dataclasses.replace(setup, train=train, validation=validation)
 
 
-def write_data_notes(setup: RunSetup) -> None:
+def write_data_notes(setup: DataSetup) -> None:
     """Says what the data sets decided when they were opened."""
     of_validation = (f"validation: {note}" for note in setup.validation.notes if note not in setup.train.notes)
     for note in dict.fromkeys((*setup.train.notes, *of_validation)):
         setup.write(f"note: {note}")
 
 
-def look_at_labels(setup: RunSetup) -> None:
+def look_at_labels(setup: DataSetup) -> None:
     """Says how masks were read and what is doubtful; raises ValueError for labels that cannot be meant."""
     data = setup.recipe.data
     splits = {data.train: unwrapped(setup.train), data.validation: unwrapped(setup.validation)}
@@ -152,7 +170,7 @@ def check_learnable(setup: RunSetup) -> None:
     check_truth(setup.model, setup.train, setup.write)
 
 
-def record_images(setup: RunSetup) -> RunSetup:
+def record_images(setup: DataSetup) -> DataSetup:
     """Which images the run uses; raises ValueError if a continued run has others than it began with."""
     images = ImageRecord.of(setup.train, setup.validation)
     if setup.continued is not None:
@@ -174,12 +192,12 @@ def resolve_crop(setup: RunSetup) -> RunSetup:
     return dataclasses.replace(setup, recipe=dataclasses.replace(setup.recipe, augmentation=augmentation))
 
 
-def check_length(setup: RunSetup) -> None:
+def check_length(setup: DataSetup) -> None:
     """Raises ValueError if so short a training cannot take the recipe's schedule; says what has no effect in it."""
     check_schedule(setup.recipe.training, RunLength.of(setup.recipe, len(setup.train)), setup.write)
 
 
-def note_choice_by_test_split(setup: RunSetup) -> None:
+def note_choice_by_test_split(setup: DataSetup) -> None:
     """Says if the best weights are chosen by the images that the paper tests on."""
     if setup.recipe.data.validation == "test" and setup.recipe.training.validate_every is not None:
         setup.write("note: the best weights are chosen by the test pictures, whose numbers then say too much: "
@@ -191,17 +209,21 @@ def check_checkpoint(setup: RunSetup) -> None:
     check_card(Card(recipe=setup.recipe, labels=setup.model.labels, metrics={}))
 
 
-PREPARATION: tuple[Callable[[RunSetup], RunSetup | None], ...] = (
-    check_channels,
+DATA_STEPS: tuple[Callable[[DataSetup], DataSetup | None], ...] = (
+    check_length,
+    resolve_value_range,
     write_data_notes,
     look_at_labels,
     record_images,
-    check_learnable,
-    check_length,
-    resolve_crop,
-    resolve_monitor,
-    add_distances,
+    resolve_class_weights,
     note_choice_by_test_split,
+)
+NETWORK_STEPS: tuple[Callable[[RunSetup], RunSetup | None], ...] = (
+    check_channels,
+    check_learnable,
+    resolve_monitor,
+    resolve_crop,
+    add_distances,
     check_checkpoint,
 )
 """Each looks at the setup and raises ValueError, says a line, or returns a setup that takes its place."""

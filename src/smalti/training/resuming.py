@@ -79,7 +79,7 @@ def has_recipe(out: Path) -> bool:
     """Whether a run of this package was begun in a folder: a recipe is the first that it writes there."""
     try:
         content = load_json(out / RECIPE)
-    except ValueError:
+    except (OSError, ValueError):
         return False
     return isinstance(content, dict) and {"name", "model", "config", "training"} <= content.keys()
 
