@@ -50,12 +50,17 @@ def test_data_replaces_no_photograph(tmp_path):
             Image.new("L", (8, 8), k % 2).save(tmp_path / name / f"{k}.png")
     photograph = tmp_path / "images" / "0.png"
     before = photograph.read_bytes()
-    with pytest.raises(ValueError, match=r"1 file would be replaced.*0\.png"):
+    with pytest.raises(ValueError, match=r"0\.png lies in the data set"):
         summarise(f"folder={tmp_path}", "all", photograph, print)
     assert photograph.read_bytes() == before
+    with pytest.raises(ValueError, match=r"name a file that ends with \.png"):
+        summarise(f"folder={tmp_path}", "all", tmp_path.parent / "look.jpg", print)
+    (tmp_path.parent / "mine.png").write_bytes(before)
+    with pytest.raises(ValueError, match=r"1 file would be replaced.*mine\.png"):
+        summarise(f"folder={tmp_path}", "all", tmp_path.parent / "mine.png", print)
     for overwrite in (True, False):  # the second time it is a drawing of the package's own
-        (tmp_path / "look.png").touch()
-        summarise(f"folder={tmp_path}", "all", tmp_path / "look.png", print, overwrite=overwrite)
+        (tmp_path.parent / "look.png").touch()
+        summarise(f"folder={tmp_path}", "all", tmp_path.parent / "look.png", print, overwrite=overwrite)
 
 
 def test_train_takes_only_folders_of_its_own(tmp_path):

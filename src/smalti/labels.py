@@ -24,6 +24,8 @@ __all__ = [
 ]  # fmt: skip
 
 MAX_CLASSES = 255
+MAX_GREY_CODES = 16
+"""Classes that people tell apart by grey values, at most."""
 MAX_ID = 65536
 """Values in mask files are below this: they have 8 or 16 bits."""
 NO_CLASS_COLORS = ((0, 0, 0), (224, 224, 192), *((grey, grey, grey) for grey in range(255, 0, -1)))
@@ -41,8 +43,8 @@ def distinct_colors(count: int) -> tuple[Color, ...]:
 
 
 def is_grey_coded(ids: Sequence[int]) -> bool:
-    """Whether ids are spread over the grey values (0, 127, …), so that 255 may well be the next class of them."""
-    return max(ids) >= max(64, 2 * len(ids))
+    """Whether a few ids are spread over the grey values (0, 127, …), so that 255 may well be the next class of them."""
+    return len(ids) <= MAX_GREY_CODES and max(ids) >= max(64, 2 * len(ids))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Masks of people's own folders: read as their class table says, or refused; never learned wrongly without a word."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ from fake_datasets import picture, save
 from smalti.data.dataset import DataError, open_dataset
 from smalti.data.doubts import find_doubts
 from smalti.data.duplicates import shared_images
-from smalti.data.label_survey import label_notes, survey_labels, wrong_classes
-from smalti.data.mask_smoothing import blended_share
+from smalti.data.label_survey import label_notes, survey_labels
+from smalti.data.mask_smoothing import find_blending
+from smalti.studies.data_summary import summarise
 
 SIZE = (64, 80)
 COLORS = {"sky": (128, 128, 128), "road": (128, 64, 128), "tree": (0, 128, 0)}
@@ -165,13 +165,36 @@ def test_a_ring_of_255_around_objects_is_ignored_and_said(tmp_path):
 
 
 def test_a_class_that_never_occurs_while_much_is_ignored_is_an_error(tmp_path):
-    """Masks 0 and 255 with the class table 0 and 1: all that would be learned is background."""
-    masks = [255 * (drawn(k) > 0).astype(np.uint8) for k in range(3)]
-    dataset = opened(write(tmp_path, masks, {"classes": ["background", "object"]}))
-    wrong = wrong_classes(dataset.labels, [survey_labels(dataset)])
-    assert re.match(r"object never occurs, while \d+ % of the labelled pixels are ignored", wrong)
-    with pytest.raises(DataError, match="object never occurs"):
+    masks = [np.array([0, 1, 255], np.uint8)[drawn(k)] for k in range(3)]
+    for labels in masks:
+        labels[:25] = 255
+    dataset = opened(write(tmp_path, masks, {"classes": ["background", "object", "other"]}))
+    with pytest.raises(DataError, match=r"other never occurs, while \d+ % of the labelled pixels are ignored"):
         find_doubts({"all": dataset}).check()
+
+
+@pytest.mark.parametrize("size", [1, 12, 40])
+def test_masks_of_0_and_255_beside_a_table_of_0_and_1_are_an_error(tmp_path, size):
+    """All that would be learned is background, be the objects as small as they may."""
+    mask = np.zeros(SIZE, np.uint8)
+    mask[5 : 5 + size, 5 : 5 + size] = 255
+    dataset = opened(write(tmp_path, [mask, mask], {"classes": ["background", "object"]}))
+    with pytest.raises(DataError, match="of 2 classes only one occurs"):
+        find_doubts({"all": dataset}).check()
+
+
+def test_white_of_one_bit_is_the_255_of_other_masks(tmp_path):
+    masks = [Image.fromarray(drawn(k) == 2) if k % 2 else (drawn(k) == 2) * np.uint8(255) for k in range(4)]
+    root = write(tmp_path, masks, {"classes": ["a", "b"]})
+    with pytest.raises(DataError, match="some masks have 1 bit a pixel, others the values 0 and 255"):
+        find_doubts({"all": opened(root)}).check()
+    (root / "labels.json").unlink()
+    with pytest.raises(DataError, match=r"only the values \[0, 255\]"):
+        opened(root)
+    table = {"classes": [{"id": 0, "name": "a"}, {"id": 255, "name": "b"}], "ignored_ids": []}
+    (root / "labels.json").write_text(json.dumps(table))
+    assert all(np.array_equal(labels, drawn(k) == 2) for k, labels in enumerate(labels_of(root)))
+    assert not find_doubts({"all": opened(root)}).problems
 
 
 def test_everything_ignored_is_an_error(tmp_path):
@@ -196,6 +219,39 @@ def test_classes_that_never_occur_and_much_that_is_ignored_are_said(tmp_path):
         "classes that occur in test, but not in train, and cannot be learned: b",
         "classes that never occur: c",
     ]
+
+
+@pytest.mark.parametrize("ids", [(0, 128, 255), (0, 5, 10)])
+def test_drawn_contours_and_slivers_of_one_pixel_are_fine(tmp_path, ids):
+    labels = np.zeros(SIZE, np.uint8)
+    for value, margin in ((ids[1], 10), (ids[2], 11)):
+        labels[margin : 64 - margin, margin : 80 - margin] = value
+    table = {"classes": [{"id": k, "name": f"c{k}"} for k in ids], "ignored_ids": []}
+    dataset = opened(write(tmp_path, [labels, labels], table))
+    find_doubts({"all": dataset}).check()
+    assert set(np.unique(dataset.read(0).semantic)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("suffix", "options"), [
+    ("tif", {"compression": "jpeg", "quality": 90}), ("jp2", {"quality_layers": [12], "irreversible": True}),
+])  # fmt: skip
+def test_lossy_compression_inside_other_formats_is_found(tmp_path, suffix, options):
+    table = {"classes": [{"id": k, "name": f"c{k}"} for k in range(255)]}
+    root = write(tmp_path, [np.zeros((8, 8), np.uint8)], table)
+    (root / "masks" / "p00.png").unlink()
+    save(root / "images" / "p00.png", picture(0, SIZE))
+    Image.fromarray(np.array([3, 40, 90], np.uint8)[drawn(0)]).save(root / "masks" / f"p00.{suffix}", **options)
+    with pytest.raises(DataError, match="smoothed or compressed|outside the class table"):
+        labels_of(root)
+
+
+def test_compression_that_no_mask_shows_by_itself_is_found_in_the_set(tmp_path):
+    table = {"classes": [{"id": k, "name": f"c{k}"} for k in range(255)]}
+    values = np.array([0, 100, 200], np.uint8)
+    root = write(tmp_path, [jpeg(values[drawn(k)], tmp_path, 98) for k in range(4)], table)
+    labels_of(root)
+    with pytest.raises(DataError, match="smoothed or compressed"):
+        find_doubts({"all": opened(root)}).check()
 
 
 def jpeg(labels, tmp_path, quality):
@@ -258,8 +314,8 @@ def test_lossless_webp_masks_are_fine(tmp_path):
 
 
 def test_drawn_masks_do_not_blend():
-    assert max(blended_share(drawn(k) * np.uint8(scale)) for k in range(8) for scale in (1, 40)) < 0.01
-    assert blended_share(np.zeros((1, 1), np.uint8)) == 0
+    assert max(find_blending(drawn(k) * np.uint8(scale)).share for k in range(8) for scale in (1, 40)) < 0.01
+    assert find_blending(np.zeros((1, 1), np.uint8)).share == 0
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "jpg"])
@@ -301,3 +357,13 @@ def test_the_same_image_in_two_splits_is_named(tmp_path):
         "1 images are in train and in test: t1 = t1",
         "1 images are in val and in test: v1 = t1",
     ]
+
+
+def test_a_split_that_cannot_be_opened_is_not_called_fine(tmp_path):
+    for split in ("train", "val"):
+        for k in range(2):
+            save(tmp_path / "images" / split / f"{k}.png", picture(k))
+            save(tmp_path / "masks" / split / f"{k}.png", np.indices((24, 32))[k].astype(np.uint8) % 2)
+    assert summarise(f"folder={tmp_path}", None, None, print), "test is empty, which is no fault"
+    (tmp_path / "masks" / "val" / "1.png").unlink()
+    assert not summarise(f"folder={tmp_path}", None, None, print)

@@ -156,7 +156,12 @@ def refuse(where: object, problems: Sequence[str]) -> None:
                         + (f"; and {rest} more" if rest > 0 else ""))  # fmt: skip
 
 
-def first_few(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str], count: int = NAMED_IN_ERRORS) -> str:
     """The beginning of a list that may be long, for messages."""
-    rest = len(names) - NAMED_IN_ERRORS
-    return ", ".join(names[:NAMED_IN_ERRORS]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(names) - count
+    return ", ".join(names[:count]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def percent(share: float) -> str:
+    """A share for messages: 100 %, 4 %, 0.03 %."""
+    return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.2g} %"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from smalti.data.annotated import AnnotatedPictures
 from smalti.data.contract import DataError, Dataset
 from smalti.data.duplicates import shared_images
-from smalti.data.label_survey import label_notes, survey_labels, unusable_masks, wrong_classes
+from smalti.data.label_survey import label_notes, survey_labels, unusable_masks, wrong_labels
 
 MOST_COMPARED = 10_000
 """Images up to which equal ones are searched in the splits of a data set: reading files takes time."""
@@ -28,23 +28,24 @@ class Doubts:
             raise DataError("; ".join(problems))
 
 
-def find_doubts(splits: Mapping[str, Dataset]) -> Doubts:
+def find_doubts(splits: Mapping[str, Dataset], *, with_other_splits: bool = True) -> Doubts:
     """Looks at the labels of some splits of one data set, the first of which is learned from.
 
-    The other splits of a people's own folder are looked at, too: an image or a class may stand only there.
+    The other splits of people's own folder are looked at, too: an image or a class may stand only there.
     """
-    datasets = {**splits, **dict(_other_splits(splits))}
+    datasets = {**splits, **dict(_other_splits(splits) if with_other_splits else ())}
     surveys = {split: found for split, dataset in datasets.items() if (found := survey_labels(dataset)) is not None}
     few = sum(map(len, datasets.values())) <= MOST_COMPARED
     notes = [*shared_images(datasets)] if few else []
-    problems, unusable = [], None
+    problems: list[str] = []
+    unusable = None
     if surveys:
         first = next(iter(splits.values()))
         notes = [*label_notes(first.labels, surveys), *notes]
         unusable = unusable_masks(list(surveys.values()))
         own = isinstance(first, AnnotatedPictures) and first.is_own_folder
-        if own and unusable is None and (wrong := wrong_classes(first.labels, list(surveys.values()))):
-            problems.append(wrong)
+        if own and unusable is None:
+            problems += wrong_labels(first.labels, list(surveys.values()))
     return Doubts(notes=tuple(notes), problems=tuple(problems), unusable=unusable)
 
 

@@ -1,16 +1,14 @@
 """The class table of masks that came without one: every value, or every colour, is a class."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from smalti.data.contract import DataError
-from smalti.data.mask_smoothing import count_solid, sign_of_noise
+from smalti.data.mask_smoothing import Counts, add_counts, count_solid, sign_of_noise
 from smalti.data.masks import check_smoothing, codes, remedy, used_palette
 from smalti.data.pictures import read_mask
 from smalti.labels import IGNORED, MAX_CLASSES, Color, LabelSet, is_grey_coded
 
-Counts = Mapping[int, tuple[int, int]]
-"""By value: its pixels, and those that are not at a border."""
 AMBIGUOUS_255_SHARE = 0.1
 """Share of the pixels from which on 255 is no ring of ignored pixels around objects."""
 
@@ -25,6 +23,7 @@ def find_labels(masks: Sequence[Path]) -> LabelSet:
             one palette number different colours, or use 255 as if it were a class.
     """
     counts: dict[int, tuple[int, int]] = {}
+    one_bit: dict[int, tuple[int, int]] = {}
     palette: dict[int, Color] = {}
     kinds: dict[bool, Path] = {}
     for path in masks:
@@ -35,12 +34,13 @@ def find_labels(masks: Sequence[Path]) -> LabelSet:
             raise DataError(f"{path}: some masks hold index values, others colours: convert them to one kind")
         _check_palette(palette, used_palette(mask), path)
         check_smoothing(mask, path)
-        for value, (pixels, solid) in count_solid(codes(mask.values) if is_color else mask.values).items():
-            before = counts.get(value, (0, 0))
-            counts[value] = before[0] + pixels, before[1] + solid
+        seen = count_solid(codes(mask.values) if is_color else mask.values)
+        add_counts(one_bit if mask.is_one_bit else counts, seen)
         if len(counts.keys() - {IGNORED}) > MAX_CLASSES:
             raise DataError(f"{path}: more than {MAX_CLASSES} different values so far. {remedy(mask.is_lossy)} "
                             "Or write labels.json")  # fmt: skip
+    # Of 1 bit, set pixels are white, which is 255 where other masks say it so.
+    add_counts(counts, {IGNORED if k and IGNORED in counts and 1 not in counts else k: n for k, n in one_bit.items()})
     if sign := sign_of_noise(counts, "colours" if True in kinds else "values"):
         raise DataError(f"{next(iter(kinds.values()))} and others: {sign}: the masks were smoothed or compressed. "
                         f"{remedy(False)}")  # fmt: skip

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from smalti.data.annotated import AnnotatedPicture, AnnotatedPictures
 from smalti.data.cache import remembered
-from smalti.data.contract import DataError, Dataset, first_few
-from smalti.data.masks import LabelledMask
+from smalti.data.contract import DataError, Dataset, first_few, percent
+from smalti.data.mask_smoothing import Blending, Counts, add_counts, count_solid, find_blending, sign_in_set
+from smalti.data.masks import LabelledMask, remedy
 from smalti.data.pictures import is_turned
 from smalti.data.statistics import key_of
 from smalti.labels import IGNORED, LabelSet
@@ -38,6 +39,8 @@ class LabelSurvey:
     ignored: int = 0
     readings: Mapping[str, int] = dataclasses.field(default_factory=dict)
     """How many mask files were read how; of people's own folders only, as nothing is to be decided of others."""
+    compression: str | None = None
+    """What shows that the masks were compressed, though none of them does by itself."""
     problems: tuple[str, ...] = ()
     """Of masks that cannot be used."""
 
@@ -61,42 +64,59 @@ def survey_labels(dataset: Dataset) -> LabelSurvey | None:
 def _survey(dataset: AnnotatedPictures) -> LabelSurvey:
     step = 1 if dataset.is_own_folder else max(1, len(dataset) // SAMPLE)
     places = range(0, len(dataset), step)
-    counts = np.zeros(IGNORED + 1, np.int64)
+    pixels = np.zeros(IGNORED + 1, np.int64)
     readings: Counter[str] = Counter()
     problems = []
     missing = turned_alone = 0
+    blending, values = Blending(0, 0, frozenset()), dict[int, tuple[int, int]]()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for result in pool.map(lambda place: _look_at(dataset, place), places):
-            if isinstance(result, str):
-                problems.append(result)
-            elif result is None:
+        for look in pool.map(lambda place: _look_at(dataset, place), places):
+            if isinstance(look, str):
+                problems.append(look)
+            elif look is None:
                 missing += 1
             else:
-                pixels, reading, is_turned_alone = result
-                counts += pixels
-                readings[reading] += dataset.is_own_folder
-                turned_alone += is_turned_alone
+                pixels += look.pixels
+                readings[look.reading] += dataset.is_own_folder
+                turned_alone += look.is_turned_alone
+                blending |= look.blending
+                add_counts(values, look.values)
     return LabelSurvey(
         images=len(dataset),
         looked_at=len(places),
         without_mask=missing,
         turned_alone=turned_alone,
-        pixels=tuple(counts[: len(dataset.labels)].tolist()),
-        ignored=int(counts[IGNORED]),
+        pixels=tuple(pixels[: len(dataset.labels)].tolist()),
+        ignored=int(pixels[IGNORED]),
         readings={reading: count for reading, count in readings.items() if count},
+        compression=sign_in_set(blending, values) if values else None,
         problems=tuple(problems),
     )
 
 
-def _look_at(dataset: AnnotatedPictures, index: int) -> tuple[np.ndarray, str, bool] | str | None:
-    """Pixels by label id, how the mask was read, whether only the image is turned; a problem; None without a mask."""
+class _Look(NamedTuple):
+    pixels: np.ndarray
+    """By label id."""
+    reading: str
+    is_turned_alone: bool
+    blending: Blending
+    values: Counts
+    """Index values of people's own masks."""
+
+
+def _look_at(dataset: AnnotatedPictures, index: int) -> _Look | str | None:
+    """What a mask holds; a problem in words; None without a mask."""
     try:
         mask: LabelledMask | None = dataset.read_labels(index)
         if mask is None:
             return None
-        return np.bincount(mask.ids.ravel(), minlength=IGNORED + 1), mask.reading, _is_turned_alone(dataset, index)
+        pixels = np.bincount(mask.ids.ravel(), minlength=IGNORED + 1)
+        turned_alone = _is_turned_alone(dataset, index)
     except DataError as error:
         return str(error)
+    if mask.values is None:
+        return _Look(pixels, mask.reading, turned_alone, Blending(0, 0, frozenset()), {})
+    return _Look(pixels, mask.reading, turned_alone, find_blending(mask.values), count_solid(mask.values))
 
 
 def _is_turned_alone(dataset: AnnotatedPictures, index: int) -> bool:
@@ -123,7 +143,7 @@ def label_notes(labels: LabelSet, surveys: Mapping[str, LabelSurvey]) -> Iterato
         if survey.ignored_share == 1:
             yield f"{split}: all labelled pixels are ignored"
         elif survey.ignored_share > MUCH:
-            yield f"{split}: {100 * survey.ignored_share:.0f} % of the labelled pixels are ignored"
+            yield f"{split}: {percent(survey.ignored_share)} of the labelled pixels are ignored"
     yield from _missing_classes(labels, surveys)
 
 
@@ -159,23 +179,32 @@ def unusable_masks(surveys: Sequence[LabelSurvey]) -> str | None:
     return f"{problems[0]}{others}"
 
 
-def wrong_classes(labels: LabelSet, surveys: Sequence[LabelSurvey]) -> str | None:
-    """Why the class table cannot be meant for what the masks of all splits hold; None if it can.
+def wrong_labels(labels: LabelSet, surveys: Sequence[LabelSurvey]) -> Iterator[str]:
+    """Why class table and masks of all splits cannot be meant as they are.
 
-    If everything is ignored, or a class never occurs while much is ignored, it mostly is the class whose value the
-    table does not know.
+    A class that never occurs while much is ignored mostly is the class whose value the table does not know.
     """
+    if sign := next((survey.compression for survey in surveys if survey.compression), None):
+        yield f"{sign}: the masks were smoothed or compressed. {remedy(False)}"
+    readings = {reading for survey in surveys for reading in survey.readings}
+    if {"1-bit values", "values 0 and 255"} <= readings and IGNORED not in labels.ids:
+        yield ("some masks have 1 bit a pixel, others the values 0 and 255, which stand for the same two classes: name "
+               'these in labels.json ({"classes": [{"id": 0, …}, {"id": 255, …}], "ignored_ids": []})')  # fmt: skip
     pixels = [sum(survey.pixels[k] for survey in surveys if survey.pixels) for k in range(len(labels))]
     ignored = sum(survey.ignored for survey in surveys)
-    if not ignored:
-        return None
+    if not ignored + sum(pixels):
+        return
     share = ignored / (ignored + sum(pixels))
     never = [name for name, count in zip(labels.names, pixels, strict=True) if not count]
-    if share < 1 and not (never and share > MUCH):
-        return None
-    part = f"{first_few(never)} never occurs, while {100 * share:.0f} % of the labelled pixels are ignored"
-    what = "all labelled pixels are ignored" if share == 1 else part
-    values = ", ".join(map(str, labels.ignored_values))
-    return (f"{what}. Ignored are the values {values}, and in colour masks {labels.no_class_color}. If one of them is "
-            'a class, write the values of the masks into labels.json ({"classes": [{"id": 255, "name": "object"}, …], '
-            '"ignored_ids": []}); take classes out of it that no mask has')  # fmt: skip
+    values = f"the values {first_few([str(value) for value in labels.ignored_values])} and the colour " \
+        f"{labels.no_class_color}"  # fmt: skip
+    advice = (f"Ignored are {values}. If one of them is a class, write the values of the masks into labels.json "
+               '({"classes": [{"id": 255, "name": "object"}, …], "ignored_ids": []})')  # fmt: skip
+    if share == 1:
+        yield f"all labelled pixels are ignored. {advice}"
+    elif len(labels) > 1 and len(never) == len(labels) - 1:
+        rest = f", and {percent(share)} of the labelled pixels are ignored. {advice}" if ignored else ""
+        yield f"of {len(labels)} classes only one occurs: there is nothing to learn{rest}"
+    elif never and share > MUCH:
+        what = f"{first_few(never)} never occurs, while {percent(share)} of the labelled pixels are ignored"
+        yield f"{what}. {advice}; take classes out of it that no mask has"

@@ -14,15 +14,23 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int, Integer, UInt8
 
-from smalti.data.contract import DataError, first_few
-from smalti.data.mask_smoothing import blended_share, sign_of_smoothing
+from smalti.data.contract import DataError, first_few, percent
+from smalti.data.mask_smoothing import find_blending, sign_of_smoothing
 from smalti.data.pictures import Mask, MaskImage, read_mask, read_palette
 from smalti.labels import IGNORED, Color, LabelSet
 
 Palettes = Literal["numbers", "alike", "unlike"]
 """What palettes of mask files mean: nothing, the numbers count (`numbers`: the public data sets); or colours of the
 class table, in files of which each number has one colour in all (`alike`) or not (`unlike`)."""
-Reading = Literal["index values", "colours", "palette numbers", "palette colours", "polygons painted"]
+Reading = Literal[
+    "index values",
+    "colours",
+    "palette numbers",
+    "palette colours",
+    "1-bit values",
+    "values 0 and 255",
+    "polygons painted",
+]
 BY_NUMBER: Reading = "palette numbers"
 BY_COLOR: Reading = "palette colours"
 _UNKNOWN = -1
@@ -35,6 +43,8 @@ class LabelledMask:
 
     ids: UInt8[np.ndarray, "height width"]
     reading: Reading = "index values"
+    values: Mask | None = None
+    """As in the file, where they are index values of people's own masks."""
 
 
 def to_labels(mask: Mask, labels: LabelSet, where: Path | str) -> UInt8[np.ndarray, "height width"]:
@@ -64,23 +74,31 @@ def label_mask(mask: MaskImage, labels: LabelSet, palettes: Palettes, where: Pat
             has a palette that contradicts the table.
     """
     values, reading = mask.values, _reading_of(mask, labels, palettes, where)
-    if palettes != "numbers":
+    is_own = palettes != "numbers"
+    if is_own:
         check_smoothing(mask, where)
     if reading == BY_COLOR:
         assert mask.palette is not None
         values = mask.palette[values]
+    elif mask.is_one_bit and IGNORED in labels.ids and 1 not in labels.ids:
+        values = values * np.uint8(IGNORED)  # white, which other files of one bit a pixel call 255
     try:
         ids = to_labels(values, labels, where)
     except DataError as error:
-        raise DataError(f"{error}. {remedy(mask.is_lossy)}") if mask.is_lossy else error from None
-    return LabelledMask(ids=ids, reading=reading)
+        said = str(error)
+        raise DataError(said if not mask.is_lossy or "PNG" in said else f"{said}. {remedy(True)}") from None
+    is_index = is_own and mask.palette is None and values.ndim == 2
+    return LabelledMask(ids=ids, reading=reading, values=values if is_index else None)
 
 
 def _reading_of(mask: MaskImage, labels: LabelSet, palettes: Palettes, where: Path | str) -> Reading:
     if mask.values.ndim == 3:
         return "colours"
     if mask.palette is None:
-        return "index values"
+        is_binary = mask.values.dtype == np.uint8 and not np.any((mask.values > 0) & (mask.values < IGNORED))
+        if mask.is_one_bit:
+            return "1-bit values"
+        return "values 0 and 255" if is_binary and mask.values.any() else "index values"
     return BY_NUMBER if palettes == "numbers" else _palette_reading(mask, labels, palettes, where)
 
 
@@ -200,15 +218,17 @@ def _without_color(labels: LabelSet) -> str:
 def _refuse(mask: Mask, outside: Bool[np.ndarray, "height width"], labels: LabelSet, where: Path | str) -> None:
     row, column = (int(k) for k in np.argwhere(outside)[0])
     count = int(outside.sum())
-    share = f"{count} pixels ({100 * count / outside.size:.2g} %)"
+    share = f"{count} pixels ({percent(count / outside.size)})"
     pixels = f"first at row {row}, column {column}; {share} are outside the class table"
     if mask.ndim == 2:
-        known = f"known are {sorted(labels.ids)} and ignored {list(labels.ignored_values)}"
+        known = f"known are {first_few([str(k) for k in sorted(labels.ids)], 20)}, ignored " + first_few(
+            [str(k) for k in labels.ignored_values], 20
+        )
         if hint := labels.hint_for(int(mask[row, column])):
             known += f"; {hint}"
         what = f"value {int(mask[row, column])}"
         advice = 'add the class, or the value to "ignored_ids", in labels.json'
-        if mask.dtype == np.uint8 and blended_share(mask) > 0:
+        if mask.dtype == np.uint8 and find_blending(mask).share > 0:
             advice += ". Values between those of the classes come from smoothing or compression: " + remedy(False)
     else:
         given, _ = _given_colors(labels)

@@ -34,8 +34,10 @@ MAX_PIXELS = 2**29
 """Larger pictures are refused before they are decoded: 23,000 x 23,000 pixels are 1.6 GB."""
 FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
 """What Pillow decodes by itself, whatever a file is called. Of others some start programs (PostScript: Ghostscript)."""
-LOSSY_FORMATS = frozenset({"JPEG", "MPO", "AVIF"})
-"""Pillow's names of file formats that change the values of a mask; WebP does when it is not lossless."""
+LOSSY_FORMATS = frozenset({"JPEG", "MPO", "AVIF", "JPEG2000"})
+"""Pillow's names of file formats that may change the values of a mask; WebP does when it is not lossless."""
+LOSSY_TIFF = frozenset({"jpeg", "tiff_jpeg", "old_jpeg", "webp", "lerc"})
+"""Pillow's names of such compressions in TIFF."""
 _ORIENTATION = 0x0112  # EXIF tag
 _opening = threading.Lock()
 T = TypeVar("T")
@@ -143,6 +145,8 @@ class MaskImage:
     """Index values (8-bit, 16-bit, 1-bit), entries of the palette, or RGB colours; as in the file."""
     palette: UInt8[np.ndarray, "256 rgb"] | None = None
     """The colours of a palette file."""
+    is_one_bit: bool = False
+    """Whether a pixel has one bit: 0, or 1 for white."""
     is_lossy: bool = False
     """Whether the file format changes values when it is written (JPEG, lossy WebP, AVIF)."""
 
@@ -317,8 +321,10 @@ def _to_mask(image: Image.Image) -> MaskImage:
     if image.mode in ("P", "PA"):
         entries = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
         palette = np.concatenate([entries, np.zeros((256 - len(entries), 3), np.uint8)])
-    lossy = image.format in LOSSY_FORMATS
-    return MaskImage(values=_to_values(upright), palette=palette, is_lossy=lossy)
+    is_lossy = image.format in LOSSY_FORMATS or image.info.get("compression") in LOSSY_TIFF
+    return MaskImage(
+        values=_to_values(upright), palette=palette, is_one_bit=image.mode == "1", is_lossy=is_lossy
+    )  # fmt: skip
 
 
 def _to_values(image: Image.Image) -> Mask:

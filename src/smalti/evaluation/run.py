@@ -105,8 +105,9 @@ def evaluate_checkpoint(
     if dataset.labels.names != card.labels.names:
         raise ValueError(f"{path} knows the classes {', '.join(card.labels.names)}; "
                          f"the data has {', '.join(dataset.labels.names)}: they cannot be compared")  # fmt: skip
-    doubts = find_doubts({dataset.split: unwrapped(dataset)})
-    doubts.check()
+    doubts = find_doubts({dataset.split: unwrapped(dataset)}, with_other_splits=False)
+    if doubts.unusable is not None:
+        raise ValueError(doubts.unusable)
     measures = Measures(card.labels, getattr(card.recipe.config, "distance_norm", "instance"), max_objects)
     bare = _measure(predictor, dataset, measures, progress)
     return Evaluation(
@@ -116,7 +117,7 @@ def evaluate_checkpoint(
         | _trained_on(card, folder)
         | _changed(changes)
         | ({"pictures_without_mask": bare} if bare else {})
-        | _objects_counted(measures, predictor, (*dataset.notes, *doubts.notes)),
+        | _objects_counted(measures, predictor, (*dataset.notes, *doubts.notes, *doubts.problems)),
         measures=measures,
         predictor=predictor,
         dataset=dataset,

@@ -1,7 +1,7 @@
 """A look at a data set before anything is trained on it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from smalti.command_log import keep_traceback
 from smalti.containers import Instances
 from smalti.data.dataset import Dataset, open_dataset, parse_data_argument
 from smalti.data.derive import sample_objects
-from smalti.data.doubts import find_doubts
+from smalti.data.doubts import Doubts, find_doubts
+from smalti.data.sets.folder import EmptySplitError, Folder
 from smalti.draw.boxes import draw_boxes
 from smalti.draw.image_files import save_png
 from smalti.draw.legend import legend_entries, with_legend
@@ -39,33 +40,55 @@ def summarise(
         ValueError: If the data set cannot be opened, or a file of another maker is at `out` and not to be overwritten.
     """
     name, root = parse_data_argument(data, "folder")
-    opened: dict[str, Dataset] = {}
-    problems: list[str] = []
     parts = (split,) if split else SPLITS
     drawings = {} if out is None else {part: out if split else out.with_stem(f"{out.stem}_{part}") for part in parts}
-    check_replaceable(drawings.values(), _is_drawing, overwrite=overwrite)
+    _check_drawings(drawings.values(), root, overwrite=overwrite)
+    opened: dict[str, Dataset] = {}
+    problems: list[str] = []
     for part in parts:
         try:
-            dataset = open_dataset(name, root=root, split=part, options={})
+            opened[part] = open_dataset(name, root=root, split=part, options={})
         except ValueError as error:
             if split or part == SPLITS[0]:
                 raise
             keep_traceback(error)
             write(f"{name} {part}: {error}")
+            is_missing = name != Folder.name or isinstance(error, EmptySplitError)
+            problems += [] if is_missing else [f"the split {part}"]
             continue
-        opened[part] = dataset
-        write(f"{dataset.name} {part}: {len(dataset)} pictures, {len(dataset.labels)} classes")
-        for note in dataset.notes:
-            write(f"  note: {note}")
-        if dataset.scaling is not None:
-            write(f"  {dataset.scaling.sentence('training with --set input.value_range=LOW,HIGH')}")
-        problems += _write_content(dataset, write)
+        problems += _write_split(opened[part], part, write)
         if part in drawings:
-            _draw(dataset, drawings[part])
+            _draw(opened[part], drawings[part])
             write(f"  samples drawn in {drawings[part]}")
-    doubts = find_doubts(opened)
+    return _write_doubts(find_doubts(opened), problems, write)
+
+
+def _check_drawings(files: Collection[Path], root: Path | None, *, overwrite: bool) -> None:
+    for file in files:
+        if file.suffix != ".png":
+            raise ValueError(f"samples are drawn as PNG: name a file that ends with .png, not {file}")
+        if root is not None and root.resolve() in file.resolve().parents:
+            raise ValueError(f"{file} lies in the data set, where drawings would be taken for images: choose another "
+                             "place with --out")  # fmt: skip
+    check_replaceable(files, _is_drawing, overwrite=overwrite)
+
+
+def _write_split(dataset: Dataset, split: str, write: Callable[[str], None]) -> list[str]:
+    """Writes what a split is and holds; answers the problems of files that cannot be used."""
+    write(f"{dataset.name} {split}: {len(dataset)} pictures, {len(dataset.labels)} classes")
+    for note in dataset.notes:
+        write(f"  note: {note}")
+    if dataset.scaling is not None:
+        write(f"  {dataset.scaling.sentence('training with --set input.value_range=LOW,HIGH')}")
+    return _write_content(dataset, write)
+
+
+def _write_doubts(doubts: Doubts, problems: list[str], write: Callable[[str], None]) -> bool:
+    """Writes what is doubtful and what is wrong; answers whether nothing is."""
     for note in doubts.notes:
         write(f"note: {note}")
+    if not problems and doubts.unusable is not None:
+        problems = [doubts.unusable]
     for problem in (*problems[:MOST_PROBLEMS], *doubts.problems):
         write(f"cannot be used: {problem}")
     if len(problems) > MOST_PROBLEMS:

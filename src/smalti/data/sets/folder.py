@@ -22,6 +22,10 @@ LIKE_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testi
 SHAPE = "a folder with images/ and masks/ (files of the same stem) or boxes/, and labels.json if classes have names"
 
 
+class EmptySplitError(DataError):
+    """A split of a folder that has no images."""
+
+
 class Folder(AnnotatedPictures):
     """Your own folder: images/[train|val|test/] and masks/ (index or colour), or boxes/; labels.json, instances/.
 
@@ -102,7 +106,7 @@ class Folder(AnnotatedPictures):
         """The other of train, val and test that have images."""
         for name in SPLITS:
             if self.split not in (name, "all"):
-                with contextlib.suppress(DataError):  # no images in it
+                with contextlib.suppress(EmptySplitError):
                     yield name, Folder(self.root, name, **self._options)
 
     def annotations(self, index: int) -> bytes:
@@ -132,7 +136,7 @@ class Folder(AnnotatedPictures):
         else:
             chosen = _share(keys, split, shares, seed)
         if not chosen:
-            raise DataError(f'{self.root}: no pictures in the split "{split}" (of {len(keys)} pictures in all)')
+            raise EmptySplitError(f'{self.root}: no pictures in the split "{split}" (of {len(keys)} pictures in all)')
         return chosen
 
 
