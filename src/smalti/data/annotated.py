@@ -184,7 +184,7 @@ class AnnotatedPictures(Dataset):
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
         item = self.items[index]
-        return content_hash(item.files(), settings_digest(item, self.labels).encode())
+        return content_hash(item.files(), settings_digest(item, self.labels, shared=self.shared_digests).encode())
 
     def fingerprint(self, index: int) -> Fingerprint:
         """See `Dataset`."""
