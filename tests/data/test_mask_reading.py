@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from fake_datasets import picture, save
+from smalti.data import masks
 from smalti.data.dataset import DataError, open_dataset
 from smalti.data.doubts import find_doubts
 from smalti.data.duplicates import shared_images
@@ -287,6 +288,32 @@ def test_an_image_that_is_turned_alone_is_said(tmp_path):
     Image.open(root / "images" / "p00.png").save(root / "images" / "p00.png", exif=exif)
     dataset = opened(root)
     assert any("1 images are turned" in note for note in label_notes(dataset.labels, {"all": survey_labels(dataset)}))
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n"])
+def test_a_folder_with_a_damaged_mask_is_opened(tmp_path, content):
+    """Beside palette files that differ; the damaged mask is named, and its neighbours are read."""
+    root = write(tmp_path, [in_order_of_appearance(drawn(k)) for k in range(3)])
+    (root / "masks" / "p01.png").write_bytes(content)
+    dataset = opened(root)
+    assert np.array_equal(dataset.read(2).semantic.numpy(), drawn(2))
+    (problem,) = survey_labels(dataset).problems
+    assert "masks/p01.png" in problem
+
+
+def test_no_mask_is_decoded_to_compare_palettes_that_are_none(tmp_path, monkeypatch):
+    root = write(tmp_path, [drawn(k) for k in range(3)], {"classes": list(COLORS)})
+    monkeypatch.setattr(masks, "read_mask", None)
+    assert len(opened(root)) == 3
+
+
+def test_a_broken_image_is_no_problem_of_its_mask(tmp_path):
+    root = write(tmp_path, [drawn(k) for k in range(3)], {"classes": list(COLORS)})
+    (root / "images" / "p01.png").write_bytes(b"")
+    dataset = opened(root)
+    find_doubts({"all": dataset}).check()
+    with pytest.raises(DataError, match=r"images/p01\.png: the file is empty"):
+        dataset.read(1)
 
 
 def test_the_same_image_in_two_splits_is_named(tmp_path):
