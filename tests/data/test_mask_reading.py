@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from fake_datasets import picture, save
+from fake_datasets import picture, save, write_camvid
 from smalti.data import masks
 from smalti.data.dataset import DataError, open_dataset
 from smalti.data.doubts import find_doubts
 from smalti.data.duplicates import shared_images
 from smalti.data.label_survey import label_notes, survey_labels, wrong_classes
 from smalti.data.mask_smoothing import blended_share
+from smalti.data.sets.folder import Folder
 
 SIZE = (64, 80)
 COLORS = {"sky": (128, 128, 128), "road": (128, 64, 128), "tree": (0, 128, 0)}
@@ -314,6 +315,29 @@ def test_a_broken_image_is_no_problem_of_its_mask(tmp_path):
     find_doubts({"all": dataset}).check()
     with pytest.raises(DataError, match=r"images/p01\.png: the file is empty"):
         dataset.read(1)
+
+
+def test_equal_images_of_public_data_sets_are_searched_only_if_asked(tmp_path):
+    root = write_camvid(tmp_path)
+    for name in ("val/1016E5_00000.png", "test/2016E5_00000.png"):
+        (root / name).write_bytes((root / "train" / "0016E5_00000.png").read_bytes())
+    splits = {s: open_dataset("camvid", root=root, split=s, options={}) for s in ("train", "val", "test")}
+    assert not any("images are in" in note for note in find_doubts(splits).notes)
+    assert sum("images are in" in note for note in find_doubts(splits, compare_published=True).notes) == 3
+
+
+def test_splits_that_are_open_are_not_opened_again(tmp_path, monkeypatch):
+    root = write(tmp_path, [drawn(k) for k in range(9)], {"classes": list(COLORS)})
+    splits = {split: opened(root, split) for split in ("train", "val")}
+    reopened, init = [], Folder.__init__
+
+    def recording(self, root, split, **options):
+        reopened.append(split)
+        init(self, root, split, **options)
+
+    monkeypatch.setattr(Folder, "__init__", recording)
+    find_doubts(splits)
+    assert reopened == ["test"]
 
 
 def test_the_same_image_in_two_splits_is_named(tmp_path):

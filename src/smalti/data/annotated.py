@@ -1,6 +1,6 @@
 """Picture files and the files with their truth, as samples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -199,8 +199,8 @@ class AnnotatedPictures(Dataset):
         """See `Dataset`."""
         return self.items[index].read(self.labels)
 
-    def other_splits(self) -> Iterator[tuple[str, "AnnotatedPictures"]]:
-        """The splits of the same folder beside this one, by name; of public data sets none."""
+    def other_splits(self, opened: Container[str]) -> Iterator[tuple[str, "AnnotatedPictures"]]:
+        """Opens the splits of the same folder beside those that are open, by name; of public data sets none."""
         return iter(())
 
     def read_labels(self, index: int) -> LabelledMask | None:

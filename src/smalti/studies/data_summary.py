@@ -63,7 +63,7 @@ def summarise(
         if part in drawings:
             _draw(dataset, drawings[part])
             write(f"  samples drawn in {drawings[part]}")
-    doubts = find_doubts(opened)
+    doubts = find_doubts(opened, compare_published=True)
     for note in doubts.notes:
         write(f"note: {note}")
     for problem in (*problems[:MOST_PROBLEMS], *doubts.problems):

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,10 +100,10 @@ class Folder(AnnotatedPictures):
             raise DataError(f"{self.root}: a/b.png and a__b.png would have the same name in results: rename one")
         self.notes = _notes(self.labels, self.items, boxes)
 
-    def other_splits(self) -> Iterator[tuple[str, AnnotatedPictures]]:
-        """The other of train, val and test that have images."""
+    def other_splits(self, opened: Container[str]) -> Iterator[tuple[str, AnnotatedPictures]]:
+        """See `AnnotatedPictures`: those of train, val and test that have images; none beside "all"."""
         for name in SPLITS:
-            if self.split not in (name, "all"):
+            if name not in opened and self.split not in (name, "all"):
                 with contextlib.suppress(DataError):  # no images in it
                     yield name, Folder(self.root, name, **self._options)
 
