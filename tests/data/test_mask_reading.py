@@ -317,6 +317,19 @@ def test_a_broken_image_is_no_problem_of_its_mask(tmp_path):
         dataset.read(1)
 
 
+def test_scans_with_black_borders_are_not_the_same_image(tmp_path):
+    """Files of one size that differ only in the middle: both ends alone would not tell them apart."""
+    for k, split in enumerate(("train", "val")):
+        scan = np.zeros((300, 300, 3), np.uint8)
+        scan[140:160] = k + 1
+        save(tmp_path / "images" / split / "a.bmp", scan)
+        save(tmp_path / "masks" / split / "a.png", np.indices((300, 300))[0].astype(np.uint8) % 2)
+    splits = {split: opened(tmp_path, split) for split in ("train", "val")}
+    assert list(shared_images(splits)) == []
+    splits["val"].items[0].picture.write_bytes(splits["train"].items[0].picture.read_bytes())
+    assert list(shared_images(splits)) == ["1 images are in train and in val: a = a"]
+
+
 def test_equal_images_of_public_data_sets_are_searched_only_if_asked(tmp_path):
     root = write_camvid(tmp_path)
     for name in ("val/1016E5_00000.png", "test/2016E5_00000.png"):

@@ -89,9 +89,14 @@ class Dataset(ABC):
     def content_key(self, index: int) -> str | None:
         """Changes whenever what `read` answers may change; None = must not be cached."""
 
-    def fingerprint(self, index: int) -> Fingerprint:
-        """Of sets that are drawn, and have no files, the name stands for the content."""
-        return Fingerprint(image=f"{self.name} {self.edition} {self.sample_name(index)}", truth="")
+    def fingerprints(self) -> list[Fingerprint]:
+        """The fingerprint of each sample; of sets that are drawn, and have no files, the name stands for the content.
+
+        Raises:
+            DataError: If a file cannot be read.
+        """
+        names = map(self.sample_name, range(len(self)))
+        return [Fingerprint(image=f"{self.name} {self.edition} {name}", truth="") for name in names]
 
 
 class View(Dataset):
@@ -128,9 +133,9 @@ class View(Dataset):
         settings = sorted((name, value) for name, value in vars(self).items() if name not in DESCRIPTIVE)
         return settings_digest(type(self).__name__, key, settings, more, shared=self.shared_digests)
 
-    def fingerprint(self, index: int) -> Fingerprint:
-        """See `Dataset`: the files', however they are seen."""
-        return self.dataset.fingerprint(index)
+    def fingerprints(self) -> list[Fingerprint]:
+        """See `Dataset`: those of the files, however a view changes what is read from them."""
+        return self.dataset.fingerprints()
 
 
 def unwrapped(dataset: Dataset) -> Dataset:
