@@ -5,7 +5,8 @@ import os
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from smalti.data.coco_json import CocoObjects, CocoPicture
 from smalti.data.dataset import AtInputScale, CountIgnored, DataError, WithMirrorImages, open_dataset
 from smalti.data.derive import WithDistances
 from smalti.data.sets.coco import CocoItem
-from smalti.data.settings_digest import settings_digest
+from smalti.data.settings_digest import SharedDigests, settings_digest
 from smalti.labels import LabelSet
 from smalti.recipe import InputPolicy
 
@@ -126,12 +127,35 @@ def _set(value, name, other):
     return changed
 
 
+@pytest.mark.parametrize("shared", [None, SharedDigests()])
 @pytest.mark.parametrize("value", [FILLED, COCO_ITEM, TABLE, InputPolicy(fit="pad", size=(2, 3))])
-def test_every_field_is_part_of_a_digest(value):
-    made = {path: settings_digest(change()) for path, change in variants(value)}
+def test_every_field_is_part_of_a_digest(value, shared):
+    digest = partial(settings_digest, shared=shared)
+    made = {path: digest(change()) for path, change in variants(value)}
     assert len(made) >= len(fields(value))
-    assert len({settings_digest(value), *made.values()}) == len(made) + 1, made
-    assert settings_digest(copy.copy(value)) == settings_digest(value)
+    assert len({digest(value), *made.values()}) == len(made) + 1, made
+    assert digest(copy.copy(value)) == digest(value)
+
+
+class CountingMapping(dict):
+    reads = 0
+
+    def items(self):
+        type(self).reads += 1
+        return super().items()
+
+
+def test_what_all_samples_share_is_digested_once(dataset):
+    """The class table and the labels of a COCO file's categories; another table still counts."""
+    label_of = CountingMapping({k: k for k in range(80)})
+    listed = CocoObjects(file=Path("l.json"), label_of=label_of, picture=FILLED.listed.picture)
+    dataset.items = [replace(item, listed=listed) for item in dataset.items]
+    views = [dataset, CountIgnored(dataset)]
+    keys = [view.content_key(k) for _ in range(3) for view in views for k in range(len(dataset))]
+    assert len(set(keys)) == len(views) * len(dataset)
+    assert CountingMapping.reads == 1
+    dataset.labels = replace(dataset.labels, title=f"{dataset.labels.title}, again")
+    assert dataset.content_key(0) not in keys
 
 
 def test_what_a_digest_does_not_know_is_refused():

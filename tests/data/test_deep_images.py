@@ -191,6 +191,21 @@ def test_a_survey_looks_at_some_images_evenly_spread(tmp_path):
     assert said.endswith("images of 8 bits stay as they are")
 
 
+def test_no_image_is_decoded_where_the_range_is_given(tmp_path):
+    write_png(tmp_path / "a.png", RGB, 2)
+    decoded = []
+
+    def sample(file):
+        decoded.append(file)
+        return sample_picture(file)
+
+    assert survey_values([tmp_path / "a.png"], ValueRange(0, 10), sample=sample).value_range == ValueRange(0, 10)
+    assert decoded == []
+    said = survey_values([tmp_path / "a.png"], ValueRange(0, 10), sample=sample, compare_values=True).sentence("--x")
+    assert "values seen: " in said
+    assert decoded == [tmp_path / "a.png"]
+
+
 @pytest.fixture
 def deep_folder(tmp_path):
     for k in range(6):

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import time
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from PIL import Image
 
 from fake_datasets import SIZE, FolderShape, index_mask, picture, save, write_folder
 from smalti.data.dataset import DataError, open_dataset
+from smalti.data.sets.folder import SPLITS, _share
 
 BY_FOLDERS = FolderShape(stems=("train/a", "train/deep/b", "val/a", "test/c"))
 
@@ -56,6 +59,20 @@ def test_no_split_of_a_handful_is_empty(tmp_path, count):
     parts = [names(opened(root, split)) for split in ("train", "val", "test")]
     assert all(parts)
     assert sorted(name for part in parts for name in part) == names(opened(root))
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.15, 100_000), (1e-9, 20_000)])
+def test_many_images_are_split_in_linear_time(share, count):
+    """With the tiny share no hash falls into the split, which then takes the nearest image."""
+    begun = time.process_time()
+    part = _share([f"image{k}" for k in range(count)], "val", (share, share), 0)
+    assert time.process_time() - begun < 10
+    assert len(part) == pytest.approx(share * count, rel=0.05, abs=1)
+
+
+def test_names_that_are_not_utf_8_are_split(tmp_path):
+    root = write_folder(tmp_path, FolderShape(stems=("a", "b", "c", os.fsdecode(b"caf\xe9"))))
+    assert sorted(name for split in SPLITS for name in names(opened(root, split))) == names(opened(root))
 
 
 def test_a_share_that_cannot_be(tmp_path):

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from fake_datasets import picture, save
+from fake_datasets import picture, save, write_camvid
+from smalti.data import masks
 from smalti.data.dataset import DataError, open_dataset
 from smalti.data.doubts import find_doubts
 from smalti.data.duplicates import shared_images
 from smalti.data.label_survey import label_notes, survey_labels
 from smalti.data.mask_smoothing import find_blending
+from smalti.data.sets.folder import Folder
 from smalti.studies.data_summary import summarise
 
 SIZE = (64, 80)
@@ -343,6 +345,68 @@ def test_an_image_that_is_turned_alone_is_said(tmp_path):
     Image.open(root / "images" / "p00.png").save(root / "images" / "p00.png", exif=exif)
     dataset = opened(root)
     assert any("1 images are turned" in note for note in label_notes(dataset.labels, {"all": survey_labels(dataset)}))
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n"])
+def test_a_folder_with_a_damaged_mask_is_opened(tmp_path, content):
+    """Beside palette files that differ; the damaged mask is named, and its neighbours are read."""
+    root = write(tmp_path, [in_order_of_appearance(drawn(k)) for k in range(3)])
+    (root / "masks" / "p01.png").write_bytes(content)
+    dataset = opened(root)
+    assert np.array_equal(dataset.read(2).semantic.numpy(), drawn(2))
+    (problem,) = survey_labels(dataset).problems
+    assert "masks/p01.png" in problem
+
+
+def test_no_mask_is_decoded_to_compare_palettes_that_are_none(tmp_path, monkeypatch):
+    root = write(tmp_path, [drawn(k) for k in range(3)], {"classes": list(COLORS)})
+    monkeypatch.setattr(masks, "read_mask", None)
+    assert len(opened(root)) == 3
+
+
+def test_a_broken_image_is_no_problem_of_its_mask(tmp_path):
+    root = write(tmp_path, [drawn(k) for k in range(3)], {"classes": list(COLORS)})
+    (root / "images" / "p01.png").write_bytes(b"")
+    dataset = opened(root)
+    find_doubts({"all": dataset}).check()
+    with pytest.raises(DataError, match=r"images/p01\.png: the file is empty"):
+        dataset.read(1)
+
+
+def test_scans_with_black_borders_are_not_the_same_image(tmp_path):
+    """Files of one size that differ only in the middle: both ends alone would not tell them apart."""
+    for k, split in enumerate(("train", "val")):
+        scan = np.zeros((300, 300, 3), np.uint8)
+        scan[140:160] = k + 1
+        save(tmp_path / "images" / split / "a.bmp", scan)
+        save(tmp_path / "masks" / split / "a.png", np.indices((300, 300))[0].astype(np.uint8) % 2)
+    splits = {split: opened(tmp_path, split) for split in ("train", "val")}
+    assert list(shared_images(splits)) == []
+    splits["val"].items[0].picture.write_bytes(splits["train"].items[0].picture.read_bytes())
+    assert list(shared_images(splits)) == ["1 images are in train and in val: a = a"]
+
+
+def test_equal_images_of_public_data_sets_are_searched_only_if_asked(tmp_path):
+    root = write_camvid(tmp_path)
+    for name in ("val/1016E5_00000.png", "test/2016E5_00000.png"):
+        (root / name).write_bytes((root / "train" / "0016E5_00000.png").read_bytes())
+    splits = {s: open_dataset("camvid", root=root, split=s, options={}) for s in ("train", "val", "test")}
+    assert not any("images are in" in note for note in find_doubts(splits).notes)
+    assert sum("images are in" in note for note in find_doubts(splits, compare_published=True).notes) == 3
+
+
+def test_splits_that_are_open_are_not_opened_again(tmp_path, monkeypatch):
+    root = write(tmp_path, [drawn(k) for k in range(9)], {"classes": list(COLORS)})
+    splits = {split: opened(root, split) for split in ("train", "val")}
+    reopened, init = [], Folder.__init__
+
+    def recording(self, root, split, **options):
+        reopened.append(split)
+        init(self, root, split, **options)
+
+    monkeypatch.setattr(Folder, "__init__", recording)
+    find_doubts(splits)
+    assert reopened == ["test"]
 
 
 def test_the_same_image_in_two_splits_is_named(tmp_path):

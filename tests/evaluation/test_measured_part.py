@@ -2,14 +2,17 @@
 
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import smalti
-from fake_datasets import FolderShape, picture, save, write_folder
+from fake_datasets import FolderShape, picture, save, write_camvid, write_folder
 from smalti import checkpoint
 from smalti.checkpoint import Card
 from smalti.data.dataset import open_dataset
 from smalti.data.fingerprints import IMAGES, ImageRecord
+from smalti.evaluation.measured_part import measured_part
 from smalti.models.create import build, find_recipe, model_class
 from smalti.settings import override
 from smalti.studies.listing import metric_lines
@@ -81,8 +84,35 @@ def test_a_split_that_is_named_is_measured(trained, tmp_path):
     assert "measured_part" not in found["protocol"]
 
 
-def test_an_images_json_of_another_tool_is_no_record(trained, tmp_path):
-    lone = shutil.copy(trained / "run" / "best.safetensors", tmp_path / "lone.safetensors")
-    (tmp_path / IMAGES).write_text('{"images": [], "annotations": []}')
-    found = smalti.evaluate(lone, data=f"folder={write_other(tmp_path / 'new')}")
-    assert found["protocol"]["measured_part"].startswith("it is not recorded")
+@pytest.mark.parametrize("content", ['{"train": {', '{"images": [], "annotations": []}', "[]",
+                                     '{"train": {"a": 1}, "validation": {}, "changes": []}'])  # fmt: skip
+def test_a_damaged_or_foreign_used_images_json_is_no_record(trained, tmp_path, content):
+    (tmp_path / IMAGES).write_text(content)
+    assert ImageRecord.read(tmp_path) is None
+    recipe = find_recipe("sis_cnn.quick").data
+    part = measured_part(tmp_path, recipe, f"folder={trained / 'data'}", None)
+    assert part.split == "val"
+    assert part.reason.startswith("it is not recorded")
+
+
+def test_values_are_not_looked_at_to_choose_the_part(trained, tmp_path):
+    """Images of 16 bits and floats have no range in common; that of the network is for the part that is measured."""
+    root = write_other(tmp_path / "new")
+    (root / "images" / "other0.png").unlink()
+    Image.fromarray(np.full((24, 32), 0.5, np.float32)).save(root / "images" / "other0.tif")
+    Image.fromarray(np.arange(24 * 32, dtype=np.uint16).reshape(24, 32)).save(root / "images" / "other1.png")
+    recipe = find_recipe("sis_cnn.quick").data
+    assert measured_part(trained / "run", recipe, f"folder={root}", None).split == "all"
+
+
+def test_images_of_a_public_data_set_are_known_in_a_folder(tmp_path):
+    """Of the files of public data sets only the ends are recorded, here of more than 128 KiB."""
+    root = write_camvid(tmp_path)
+    for path in (root / "train").iterdir():
+        save(path, picture(int(path.stem[-1]), (300, 300)))
+    train, validation = (open_dataset("camvid", root=root, split=split, options={}) for split in ("train", "val"))
+    (tmp_path / IMAGES).write_text(ImageRecord.of(train, validation).to_text())
+    own = write_folder(tmp_path / "own", FolderShape(stems=("a", "b", "c")))
+    shutil.copy(train.items[0].picture, own / "images" / "a.png")
+    recipe = override(find_recipe("sis_cnn.quick"), {"data.set": "camvid"}).data
+    assert measured_part(tmp_path, recipe, f"folder={own}", None).reason.startswith("1 of 3 images were in this run's")

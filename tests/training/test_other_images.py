@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections import Counter
 
 import pytest
 
 import smalti
 from fake_datasets import FolderShape, index_mask, picture, save, write_folder
-from smalti.data.dataset import open_dataset
+from smalti.data import fingerprints
+from smalti.data.dataset import WithMirrorImages, open_dataset
 from smalti.data.fingerprints import ImageRecord
 from smalti.models.create import find_recipe
 from smalti.settings import override
@@ -67,6 +69,38 @@ def changed_image(data, name):
 
 def changed_mask(data, name):
     save(data / "masks" / f"{name}.png", index_mask(99, [0, 1, 2, 255]))
+
+
+@pytest.fixture
+def files_read(monkeypatch):
+    """How often each file was read for its fingerprint."""
+    count, digest = Counter(), fingerprints.file_fingerprint
+
+    def counting(files, *annotations, **options):
+        count.update(files)
+        return digest(files, *annotations, **options)
+
+    monkeypatch.setattr(fingerprints, "file_fingerprint", counting)
+    return count
+
+
+def test_a_preparation_reads_each_file_once(tmp_path, monkeypatch, files_read):
+    """Images of all splits are compared, and those of two recorded; a second preparation reads nothing."""
+    monkeypatch.setenv("SMALTI_CACHE", str(tmp_path / "cache"))
+    recipe = made(write_folder(tmp_path / "data"))
+    images = prepare(recipe, lambda _: None).images
+    assert len(files_read) == sum(1 for path in (tmp_path / "data").rglob("*.png"))
+    assert set(files_read.values()) == {1}
+    assert prepare(recipe, lambda _: None).images == images
+    assert set(files_read.values()) == {1}
+
+
+def test_mirror_images_are_not_read_again(tmp_path, files_read):
+    folder = open_dataset("folder", root=write_folder(tmp_path), split="all", options={})
+    found = fingerprints.fingerprints(WithMirrorImages(folder))
+    assert list(found)[:3] == [f"{folder.sample_name(0)}{end}" for end in ("", "_horizontal", "_vertical")]
+    assert len(set(found.values())) == len(folder)
+    assert set(files_read.values()) == {1}
 
 
 def removed(data, name):

@@ -1,6 +1,6 @@
 """Picture files and the files with their truth, as samples."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -12,10 +12,10 @@ from torch import Tensor
 from torchvision.tv_tensors import Image, Mask
 
 from smalti.containers import Sample, Size
-from smalti.data.cache import content_hash
+from smalti.data.cache import content_hash, remembered
 from smalti.data.coco_json import CocoObjects
 from smalti.data.contract import DataError, Dataset, Fingerprint, first_few
-from smalti.data.fingerprints import file_fingerprint
+from smalti.data.fingerprints import sample_fingerprints
 from smalti.data.masks import LabelledMask, Palettes, check_smoothing, label_mask, remedy, to_labels, used_palette
 from smalti.data.matlab import read_matlab_map
 from smalti.data.objects import check_objects
@@ -184,12 +184,23 @@ class AnnotatedPictures(Dataset):
     def content_key(self, index: int) -> str | None:
         """See `Dataset`."""
         item = self.items[index]
-        return content_hash(item.files(), settings_digest(item, self.labels).encode())
+        return content_hash(item.files(), settings_digest(item, self.labels, shared=self.shared_digests).encode())
 
-    def fingerprint(self, index: int) -> Fingerprint:
-        """See `Dataset`."""
-        image, *truth = self.items[index].files()
-        return Fingerprint(image=file_fingerprint([image]), truth=file_fingerprint(truth, self.annotations(index)))
+    def fingerprints(self, *, whole_files: bool | None = None) -> list[Fingerprint]:
+        """See `Dataset`; remembered until a file changes.
+
+        People's own files count as a whole: scans without compression and with black borders are alike at both ends. Of
+        public data sets, which may have a hundred thousand images, size and both ends count. `whole_files` chooses.
+        """
+        whole = self.is_own_folder if whole_files is None else whole_files
+        samples = [(item.files(), self.annotations(index)) for index, item in enumerate(self.items)]
+        key = content_hash(
+            [path for files, _ in samples for path in files],
+            f"whole files: {whole}".encode(),
+            *(f"{len(files)} ".encode() + annotations for files, annotations in samples),
+        )
+        values = remembered("fingerprints", key, lambda: sample_fingerprints(samples, whole=whole))
+        return [Fingerprint(*value) for value in values]
 
     def annotations(self, index: int) -> bytes:
         """What files of the whole set say about one image."""
@@ -199,8 +210,8 @@ class AnnotatedPictures(Dataset):
         """See `Dataset`."""
         return self.items[index].read(self.labels)
 
-    def other_splits(self) -> Iterator[tuple[str, "AnnotatedPictures"]]:
-        """The splits of the same folder beside this one, by name; of public data sets none."""
+    def other_splits(self, opened: Container[str]) -> Iterator[tuple[str, "AnnotatedPictures"]]:
+        """Opens the splits of the same folder beside those that are open, by name; of public data sets none."""
         return iter(())
 
     def read_labels(self, index: int) -> LabelledMask | None:

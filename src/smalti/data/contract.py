@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from smalti.containers import Sample
-from smalti.data.settings_digest import settings_digest
+from smalti.data.settings_digest import SharedDigests, settings_digest
 from smalti.labels import LabelSet
 from smalti.settings import nearest
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # which imports this file
     from smalti.data.value_survey import ValueScaling
 
 NAMED_IN_ERRORS = 5
-DESCRIPTIVE = frozenset({"dataset", "name", "split", "edition", "notes", "scaling"})
+DESCRIPTIVE = frozenset({"dataset", "name", "split", "edition", "notes", "scaling", "shared_digests"})
 """Attributes of a view that change nothing in its samples; the data set behind it has a key of its own."""
 
 
@@ -51,6 +52,11 @@ class Dataset(ABC):
     scaling: "ValueScaling | None" = None
     """How images deeper than 8 bits become 8 bits; None where there are none."""
 
+    @cached_property
+    def shared_digests(self) -> SharedDigests:
+        """Of what the content keys of all samples have in common."""
+        return SharedDigests()
+
     def image_files(self) -> Sequence[Path]:
         """The images that may be deeper than 8 bits; none where all are known to have 8."""
         return ()
@@ -83,9 +89,14 @@ class Dataset(ABC):
     def content_key(self, index: int) -> str | None:
         """Changes whenever what `read` answers may change; None = must not be cached."""
 
-    def fingerprint(self, index: int) -> Fingerprint:
-        """Of sets that are drawn, and have no files, the name stands for the content."""
-        return Fingerprint(image=f"{self.name} {self.edition} {self.sample_name(index)}", truth="")
+    def fingerprints(self) -> list[Fingerprint]:
+        """The fingerprint of each sample; of sets that are drawn, and have no files, the name stands for the content.
+
+        Raises:
+            DataError: If a file cannot be read.
+        """
+        names = map(self.sample_name, range(len(self)))
+        return [Fingerprint(image=f"{self.name} {self.edition} {name}", truth="") for name in names]
 
 
 class View(Dataset):
@@ -117,12 +128,14 @@ class View(Dataset):
 
     def _view_key(self, key: str | None, *more: object) -> str | None:
         """The key of a sample that this view makes of the sample with that key, and of `more`."""
-        settings = {name: value for name, value in vars(self).items() if name not in DESCRIPTIVE}
-        return None if key is None else settings_digest(type(self).__name__, key, settings, more)
+        if key is None:
+            return None
+        settings = sorted((name, value) for name, value in vars(self).items() if name not in DESCRIPTIVE)
+        return settings_digest(type(self).__name__, key, settings, more, shared=self.shared_digests)
 
-    def fingerprint(self, index: int) -> Fingerprint:
-        """See `Dataset`: the files', however they are seen."""
-        return self.dataset.fingerprint(index)
+    def fingerprints(self) -> list[Fingerprint]:
+        """See `Dataset`: those of the files, however a view changes what is read from them."""
+        return self.dataset.fingerprints()
 
 
 def unwrapped(dataset: Dataset) -> Dataset:

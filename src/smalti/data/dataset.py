@@ -31,6 +31,7 @@ __all__ = [
     "Dataset",
     "TrainingSet",
     "WithMirrorImages",
+    "list_dataset",
     "open_dataset",
     "parse_data_argument",
     "sample_seed",
@@ -47,13 +48,29 @@ def open_dataset(
 ) -> Dataset:
     """A split of a data set in `DATASETS`.
 
-    `root` is the set's folder; without it the folder is searched in `SMALTI_DATA`. `options` are the set's own, as
-    values or as text. Images deeper than 8 bits become 8 bits by one range of values: `value_range` (that of the
-    model), else the one measured on the split; `Dataset.scaling` says which.
+    Images deeper than 8 bits become 8 bits by one range of values: `value_range` (that of the model), else the one
+    measured on the split; `Dataset.scaling` says which. See `list_dataset` for the rest.
 
     Raises:
-        DataError: If the set, the split or an option is unknown (names the nearest), the files are not there (says
-            how to get them), or deep images have values of different types and no range is given.
+        DataError: As `list_dataset`, or if deep images have values of different types and no range is given.
+    """
+    dataset = list_dataset(name, root=root, split=split, options=options)
+    given = None if value_range is None else ValueRange(*value_range)
+    scaling = survey_values(dataset.image_files(), given, "the model's range")
+    if scaling is not None:
+        dataset.scale_values(scaling)
+    return dataset
+
+
+def list_dataset(name: str, *, root: Path | None, split: str, options: Mapping[str, Any]) -> Dataset:
+    """The same without a look into the images, whose range of values stays open: for names, files and counts.
+
+    `root` is the set's folder; without it the folder is searched in `SMALTI_DATA`. `options` are the set's own, as
+    values or as text.
+
+    Raises:
+        DataError: If the set, the split or an option is unknown (names the nearest), or the files are not there (says
+            how to get them).
     """
     opener = _opener(name)
     hints = {key: p.annotation for key, p in inspect.signature(opener).parameters.items()}
@@ -66,12 +83,7 @@ def open_dataset(
             read[key] = parse(value, hints[key])
         except (ValueError, TypeError) as error:
             raise DataError(f"option {key}={value} of the data set {name}: {error}") from error
-    dataset = opener(root=root, split=split, **read)
-    given = None if value_range is None else ValueRange(*value_range)
-    scaling = survey_values(dataset.image_files(), given, "the model's range")
-    if scaling is not None:
-        dataset.scale_values(scaling)
-    return dataset
+    return opener(root=root, split=split, **read)
 
 
 def parse_data_argument(data: str | Path | None, default_set: str) -> tuple[str, Path | None]:
@@ -172,9 +184,9 @@ class WithMirrorImages(View):
         original, view = divmod(index, 3)
         return self._view_key(self.dataset.content_key(original), view)
 
-    def fingerprint(self, index: int) -> Fingerprint:
+    def fingerprints(self) -> list[Fingerprint]:
         """See `Dataset`; mirror images are of the same files."""
-        return self.dataset.fingerprint(index // 3)
+        return [fingerprint for fingerprint in self.dataset.fingerprints() for _ in range(3)]
 
     def read(self, index: int) -> Sample:
         """See `Dataset`."""

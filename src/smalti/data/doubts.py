@@ -8,9 +8,6 @@ from smalti.data.contract import DataError, Dataset
 from smalti.data.duplicates import shared_images
 from smalti.data.label_survey import label_notes, survey_labels, unusable_masks, wrong_labels
 
-MOST_COMPARED = 10_000
-"""Images up to which equal ones are searched in the splits of a data set: reading files takes time."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Doubts:
@@ -28,22 +25,25 @@ class Doubts:
             raise DataError("; ".join(problems))
 
 
-def find_doubts(splits: Mapping[str, Dataset], *, with_other_splits: bool = True) -> Doubts:
+def find_doubts(
+    splits: Mapping[str, Dataset], *, with_other_splits: bool = True, compare_published: bool = False
+) -> Doubts:
     """Looks at the labels of some splits of one data set, the first of which is learned from.
 
-    The other splits of people's own folder are looked at, too: an image or a class may stand only there.
+    The other splits of people's own folder are looked at, too, unless that is not asked for: an image or a class may
+    stand only there. Images that are in two splits are searched there, and in public data sets only with
+    `compare_published`: their splits are known, and reading all their files takes time.
     """
     datasets = {**splits, **dict(_other_splits(splits) if with_other_splits else ())}
+    first = next(iter(splits.values()))
+    own = isinstance(first, AnnotatedPictures) and first.is_own_folder
     surveys = {split: found for split, dataset in datasets.items() if (found := survey_labels(dataset)) is not None}
-    few = sum(map(len, datasets.values())) <= MOST_COMPARED
-    notes = [*shared_images(datasets)] if few else []
+    notes = [*shared_images(datasets)] if own or compare_published else []
     problems: list[str] = []
     unusable = None
     if surveys:
-        first = next(iter(splits.values()))
         notes = [*label_notes(first.labels, surveys), *notes]
         unusable = unusable_masks(list(surveys.values()))
-        own = isinstance(first, AnnotatedPictures) and first.is_own_folder
         if own and unusable is None:
             problems += wrong_labels(first.labels, list(surveys.values()))
     return Doubts(notes=tuple(notes), problems=tuple(problems), unusable=unusable)
@@ -52,5 +52,5 @@ def find_doubts(splits: Mapping[str, Dataset], *, with_other_splits: bool = True
 def _other_splits(splits: Mapping[str, Dataset]) -> Iterator[tuple[str, Dataset]]:
     for dataset in splits.values():
         if isinstance(dataset, AnnotatedPictures) and dataset.is_own_folder and "all" not in splits:
-            yield from ((name, other) for name, other in dataset.other_splits() if name not in splits)
+            yield from dataset.other_splits(splits)
             return

@@ -10,6 +10,8 @@ from smalti.data.fingerprints import fingerprints
 
 def shared_images(splits: Mapping[str, Dataset]) -> Iterator[str]:
     """A line for each pair of splits that have images of the same content, by the fingerprints of their files."""
+    if len(splits) < 2:
+        return
     names: dict[str, dict[str, str]] = {}
     for split, dataset in splits.items():
         names[split] = {found.image: name for name, found in fingerprints(dataset).items()}

@@ -13,15 +13,17 @@ from smalti.data.contract import DataError, Dataset, Fingerprint, first_few
 
 IMAGES = "used_images.json"
 SAMPLED_BYTES = 64 * 1024
-"""Bytes at each end of a file that its fingerprint depends on, beside its size."""
+"""Bytes at each end of a file that stand for its content where it is not read whole."""
 READERS = 8
 """Files that are read at the same time."""
 SPLITS = ("training", "validation")
 Images = Mapping[str, Fingerprint]
 
 
-def file_fingerprint(files: Sequence[Path], *annotations: bytes) -> str:
-    """16 hex digits that depend on each file's size and both its ends, and on annotations; not on names or times.
+def file_fingerprint(files: Sequence[Path], *annotations: bytes, whole: bool) -> str:
+    """16 hex digits that depend on each file's content, and on annotations; not on names or times.
+
+    `whole=False` reads no more of a file than its size and both its ends.
 
     Raises:
         DataError: If a file cannot be read.
@@ -31,22 +33,40 @@ def file_fingerprint(files: Sequence[Path], *annotations: bytes) -> str:
         try:
             with path.open("rb") as file:
                 size = path.stat().st_size
-                start = file.read(SAMPLED_BYTES)
-                file.seek(max(len(start), size - SAMPLED_BYTES))
-                ends = start + file.read(SAMPLED_BYTES)
+                digest.update(size.to_bytes(8, "little"))
+                if whole:
+                    hashlib.file_digest(file, lambda: digest)
+                else:
+                    start = file.read(SAMPLED_BYTES)
+                    file.seek(max(len(start), size - SAMPLED_BYTES))
+                    digest.update(start + file.read(SAMPLED_BYTES))
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-        digest.update(size.to_bytes(8, "little") + ends)
     for part in annotations:
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()
 
 
+def sample_fingerprints(samples: Sequence[tuple[Sequence[Path], bytes]], *, whole: bool) -> list[Fingerprint]:
+    """The fingerprints of samples, each given by its files, the image first, and its annotations; see above.
+
+    Raises:
+        DataError: If a file cannot be read.
+    """
+
+    def fingerprint(sample: tuple[Sequence[Path], bytes]) -> Fingerprint:
+        (image, *truth), annotations = sample
+        return Fingerprint(
+            image=file_fingerprint([image], whole=whole), truth=file_fingerprint(truth, annotations, whole=whole)
+        )
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(fingerprint, samples))
+
+
 def fingerprints(dataset: Dataset) -> dict[str, Fingerprint]:
     """The fingerprints of all images, by their names."""
-    with ThreadPoolExecutor(READERS) as pool:
-        found = pool.map(dataset.fingerprint, range(len(dataset)))
-        return {dataset.sample_name(index): one for index, one in enumerate(found)}
+    return {dataset.sample_name(index): value for index, value in enumerate(dataset.fingerprints())}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +115,7 @@ class ImageRecord:
 
     @classmethod
     def read(cls, folder: Path) -> "ImageRecord | None":
-        """That of a run folder; None if it has none (other tools write an `used_images.json`, too)."""
+        """That of a run folder; None if it has none, or one that is damaged or not written by this package."""
         try:
             content = json.loads((folder / IMAGES).read_text(encoding="utf-8", errors="surrogateescape"))
             splits = {key: {k: Fingerprint(*v) for k, v in content[key].items()} for key in ("train", "validation")}

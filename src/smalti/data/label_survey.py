@@ -120,10 +120,14 @@ def _look_at(dataset: AnnotatedPictures, index: int) -> _Look | str | None:
 
 
 def _is_turned_alone(dataset: AnnotatedPictures, index: int) -> bool:
+    """Whether the mask lacks the EXIF orientation of its image; a broken image is an error only when it is read."""
     item = dataset.items[index]
     if not dataset.is_own_folder or not isinstance(item, AnnotatedPicture) or item.mask is None:
         return False
-    return is_turned(item.picture) and not is_turned(item.mask)
+    try:
+        return is_turned(item.picture) and not is_turned(item.mask)
+    except DataError:
+        return False
 
 
 def label_notes(labels: LabelSet, surveys: Mapping[str, LabelSurvey]) -> Iterator[str]:

@@ -4,6 +4,7 @@ Values are looked up in `LabelSet.ids`, colours in `LabelSet.colors`. A palette 
 people's own folders the class table decides which of them count.
 """
 
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Sequence
@@ -137,16 +138,20 @@ def _color(rgb: UInt8[np.ndarray, "3"]) -> Color:
 def compare_palettes(masks: Sequence[Path]) -> Palettes:
     """Whether each number has one colour in all palette files; "alike" where there are none.
 
-    Raises:
-        DataError: If a file cannot be decoded; names it.
+    Headers are read of all files, and pixels only of palette files that differ. Files that cannot be decoded are left
+    out: the error is raised when they are read as masks.
     """
-    if len({read_palette(path) for path in masks} - {None}) <= 1:  # of which the headers tell
-        return "alike"
-    colors: dict[int, Color] = {}
+    palettes: dict[Path, bytes] = {}
     for path in masks:
-        for number, color in used_palette(read_mask(path)).items():
-            if colors.setdefault(number, color) != color:
-                return "unlike"
+        with contextlib.suppress(DataError):
+            if (palette := read_palette(path)) is not None:
+                palettes[path] = palette
+    colors: dict[int, Color] = {}
+    for path in palettes if len(set(palettes.values())) > 1 else ():
+        with contextlib.suppress(DataError):
+            for number, color in used_palette(read_mask(path)).items():
+                if colors.setdefault(number, color) != color:
+                    return "unlike"
     return "alike"
 
 

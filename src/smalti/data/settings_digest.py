@@ -9,24 +9,46 @@ from typing import Any
 
 import numpy as np
 
+from smalti.labels import LabelSet
 
-def settings_digest(*values: Any) -> str:
+
+class SharedDigests:
+    """Digests of the class tables and mappings that many settings share, each computed once.
+
+    They are known by identity: another object is digested anew, and a mapping must not change.
+    """
+
+    def __init__(self) -> None:
+        self._digests: dict[int, tuple[object, bytes]] = {}
+
+    def digest(self, value: object) -> bytes:
+        """That of one object."""
+        known = self._digests.get(id(value))
+        if known is None or known[0] is not value:
+            known = self._digests[id(value)] = value, settings_digest(value).encode()
+        return known[1]
+
+
+def settings_digest(*values: Any, shared: SharedDigests | None = None) -> str:
     """A hexadecimal digest that differs wherever the values differ in type or content.
 
-    Dataclasses count with their type and all fields, also those that their equality leaves out.
+    Dataclasses count with their type and all fields, also those that their equality leaves out. Class tables and
+    mappings are digested once for all calls that have the same `shared`.
 
     Raises:
         TypeError: For a type whose content is not known here; leaving it out would make two contents look alike.
     """
     digest = hashlib.blake2b(digest_size=16)
-    for part in _parts(values):
+    for part in _parts(values, shared):
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()
 
 
-def _parts(value: Any) -> Iterator[bytes]:
+def _parts(value: Any, shared: SharedDigests | None) -> Iterator[bytes]:
     yield type(value).__name__.encode()
-    if value is None or isinstance(value, bool | int | float | str):
+    if shared is not None and isinstance(value, LabelSet | Mapping):
+        yield shared.digest(value)
+    elif value is None or isinstance(value, bool | int | float | str):
         yield repr(value).encode()
     elif isinstance(value, bytes):
         yield value
@@ -39,7 +61,7 @@ def _parts(value: Any) -> Iterator[bytes]:
         children = _children(value)
         yield str(len(children)).encode()
         for child in children:
-            yield from _parts(child)
+            yield from _parts(child, shared)
 
 
 def _children(value: Any) -> list[Any]:

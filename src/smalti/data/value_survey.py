@@ -54,10 +54,13 @@ def survey_values(
     value_range: ValueRange | None = None,
     origin: str = "as given",
     sample: Callable[[Path], ValueSample] = sample_picture,
+    *,
+    compare_values: bool = False,
 ) -> ValueScaling | None:
     """The range for the deep images among some files: the given one, else measured.
 
-    None if all have 8 bits, or none can be read to be measured. Of 8-bit images only the header is read.
+    None if all have 8 bits, or none can be read to be measured. Of 8-bit images only the header is read, and of all
+    images where the range is given, unless `compare_values` asks for their values to be said beside it.
 
     Raises:
         DataError: If a range is to be measured and the images have values of different types, which no one range fits.
@@ -70,7 +73,7 @@ def survey_values(
         counts = " and ".join(f"{count} of {name}" for name, count in types.items())
         raise DataError(f"{counts} in one data set have no value range in common: save all images in one type, or give "
                         "the range of all (--set input.value_range=LOW,HIGH)")  # fmt: skip
-    samples = _samples(list(kinds), sample)
+    samples = _samples(list(kinds), sample) if value_range is None or compare_values else []
     if value_range is None and not samples:
         return None
     if value_range is None:

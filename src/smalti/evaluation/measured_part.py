@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smalti.data.contract import Dataset
-from smalti.data.dataset import open_dataset, parse_data_argument
-from smalti.data.fingerprints import ImageRecord, fingerprints
+from smalti.data.dataset import list_dataset, parse_data_argument
+from smalti.data.fingerprints import ImageRecord
 from smalti.data.sets.folder import SPLITS, Folder
 from smalti.recipe import DataRecipe
 
@@ -33,24 +32,28 @@ def measured_part(run: Path, recipe: DataRecipe, data: str | Path | None, split:
         return MeasuredPart(split=split or recipe.validation)
     options = recipe.options if name == recipe.set else {}
     split = recipe.validation if recipe.validation in (*SPLITS, "all") else "val"
-    everything = open_dataset(name, root=root, split="all", options=options)
+    everything = list_dataset(name, root=root, split="all", options=options)
     if split == "all" or not isinstance(everything, Folder) or everything.has_split_folders():
         return MeasuredPart(split=split)
-    part = open_dataset(name, root=root, split=split, options=options)
+    part = list_dataset(name, root=root, split=split, options=options)
     rest = f'measured is the split "{split}", {len(part)} of {len(everything)} images; --split all measures all of them'
     record = ImageRecord.read(run)
     if record is None or not record.is_complete:
         return MeasuredPart(split=split, reason="it is not recorded beside the network which images it was trained on: "
                             f"{rest}")  # fmt: skip
     trained, validated = record.used_images("training"), record.used_images("validation")
-    known = _count(everything, trained | validated)
+    # The record of a public data set is not of whole files; the same images may lie in this folder.
+    found = everything.fingerprints(whole_files=recipe.set == Folder.name)
+    seen = trained | validated
+    known = sum(fingerprint.image in seen for fingerprint in found)
     if not known:
         reason = f"all {len(everything)} images: none of them was in this run's training or validation"
         return MeasuredPart(split="all", reason=reason)
     reason = f"{known} of {len(everything)} images were in this run's training or validation: {rest}"
-    return MeasuredPart(split=split, reason=f"{reason}. Of the measured ones {_count(part, trained)} were trained on")
-
-
-def _count(dataset: Dataset, images: set[str]) -> int:
-    """How many images of a data set are among these."""
-    return sum(fingerprint.image in images for fingerprint in fingerprints(dataset).values())
+    measured = {part.sample_name(index) for index in range(len(part))}
+    overlap = sum(
+        fingerprint.image in trained
+        for index, fingerprint in enumerate(found)
+        if everything.sample_name(index) in measured
+    )
+    return MeasuredPart(split=split, reason=f"{reason}. Of the measured ones {overlap} were trained on")

@@ -51,7 +51,7 @@ def choose_value_ranges(
             given, origin = ValueRange(*journal.value_ranges[name]), "as in the run that is continued"
         elif given is None and trained is not None:
             given, origin = ValueRange(*trained), "as the model was trained"
-        scaling = survey_values(group, given, origin, sample)
+        scaling = survey_values(group, given, origin, sample, compare_values=True)
         if scaling is not None:
             say(replace(scaling, kind=name, total=len(files)).sentence(HOW_TO_CHANGE))
             journal.value_ranges[name] = [scaling.value_range.low, scaling.value_range.high]

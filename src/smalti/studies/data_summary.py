@@ -60,7 +60,7 @@ def summarise(
         if part in drawings:
             _draw(opened[part], drawings[part])
             write(f"  samples drawn in {drawings[part]}")
-    return _write_doubts(find_doubts(opened), problems, write)
+    return _write_doubts(find_doubts(opened, compare_published=True), problems, write)
 
 
 def _check_drawings(files: Collection[Path], root: Path | None, *, overwrite: bool) -> None:

@@ -3,7 +3,8 @@
 import contextlib
 import hashlib
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ class Folder(AnnotatedPictures):
     * Picture and mask are paired by their path below images/ and masks/ without the suffix.
     * Splits are the folders train, val and test below images/ where images/train exists; else a hash of an image's name
       and `seed` decides: `test` and `validation` are the shares of all names, and an image stays in its split whatever
-      is added. The split "all" is everything.
+      is added. Only if the hashes leave a split empty, as in a handful of images, does it take the image nearest to it,
+      which may change splits when others are added. The split "all" is everything.
     * Classes come from labels.json, else they are the values or colours found in all masks (255 = ignored).
     * Pictures of any common kind become 8-bit RGB; those deeper than 8 bits by one range of values, see `open_dataset`.
     * `instances/` may hold instance ids (0 = none), best as 16-bit PNG.
@@ -102,11 +104,11 @@ class Folder(AnnotatedPictures):
             raise DataError(f"{self.root}: a/b.png and a__b.png would have the same name in results: rename one")
         self.notes = _notes(self.labels, self.items, boxes)
 
-    def other_splits(self) -> Iterator[tuple[str, AnnotatedPictures]]:
-        """The other of train, val and test that have images."""
+    def other_splits(self, opened: Container[str]) -> Iterator[tuple[str, AnnotatedPictures]]:
+        """See `AnnotatedPictures`: those of train, val and test that have images; none beside "all"."""
         for name in SPLITS:
-            if self.split not in (name, "all"):
-                with contextlib.suppress(EmptySplitError):
+            if name not in opened and self.split not in (name, "all"):
+                with contextlib.suppress(DataError):  # no images in it
                     yield name, Folder(self.root, name, **self._options)
 
     def annotations(self, index: int) -> bytes:
@@ -233,25 +235,30 @@ def _notes(labels: LabelSet, items: list[AnnotatedPicture], boxes: FolderBoxes) 
 
 
 def _share(keys: list[str], split: str, shares: tuple[float, float], seed: int) -> list[str]:
-    """The split's images: each one's place is decided by its own name and the seed, whatever else is in the folder.
+    """The split's images: the hash of an image's name and the seed decides, whatever else is in the folder.
 
-    Only where a split would be empty by chance it takes the image that is nearest to it, so that a handful of images
-    can be trained and measured, too.
+    Only if that leaves a split empty does it take the image nearest to it from a split with several, so that a handful
+    of images can be trained and measured, too. Such an image may change splits when others are added.
     """
     places = {key: _place(key, seed) for key in keys}
     validation, test = shares
     chosen = {key: "test" if place < test else "val" if place < test + validation else "train"
               for key, place in places.items()}  # fmt: skip
+    counts = Counter(chosen.values())
     for name, share, start in (("test", test, 0.0), ("val", validation, test), ("train", 1.0, test + validation)):
-        others = [key for key in keys if list(chosen.values()).count(chosen[key]) > 1]
-        if share > 0 and name not in chosen.values() and len(keys) > 2 and others:
-            chosen[min(others, key=lambda key: abs(places[key] - start))] = name
+        if share > 0 and not counts[name] and len(keys) > 2:
+            others = [key for key in keys if counts[chosen[key]] > 1]
+            nearest = min(others, key=lambda key: abs(places[key] - start), default=None)
+            if nearest is not None:
+                counts[chosen[nearest]] -= 1
+                counts[name] += 1
+                chosen[nearest] = name
     return [key for key in keys if chosen[key] == split]
 
 
 def _place(key: str, seed: int) -> float:
     """A number from 0 to below 1 that is the same on every machine."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:7]) / 2**56
+    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode("utf-8", "surrogateescape")).digest()[:7]) / 2**56
 
 
 def _labels(root: Path, masks: list[Path], boxes: list[Path]) -> LabelSet:
