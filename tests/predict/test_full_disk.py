@@ -155,7 +155,7 @@ def test_previews_and_polygons(tmp_path, label_map):
 
 
 @pytest.mark.parametrize("show", ["overlay", "labels"])
-@pytest.mark.parametrize("share", [0.0, 0.5, "a byte"])
+@pytest.mark.parametrize("share", [0.0, 0.5, "its end"])
 def test_videos(tmp_path, answer, show, share):
     import av
 
@@ -174,7 +174,8 @@ def test_videos(tmp_path, answer, show, share):
 
     write("whole")
     size = files_in(tmp_path / "whole")[name]
-    with no_file_above(size - 1 if share == "a byte" else int(share * size)), pytest.raises(OSError, match="written"):
+    limit = size - 16 if share == "its end" else int(share * size)  # x264's threads make a few bytes more or less
+    with no_file_above(limit), pytest.raises(OSError, match="written"):
         write("full")
     assert files_in(tmp_path / "full") == {}
 
