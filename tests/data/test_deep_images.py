@@ -13,13 +13,17 @@ from PIL import Image
 from smalti.data.contract import DataError
 from smalti.data.dataset import open_dataset
 from smalti.data.deep_images import deep_kind
-from smalti.data.pictures import read_picture, read_values, sample_picture
+from smalti.data.pictures import read_any, read_picture, sample_picture
 from smalti.data.value_range import ValueRange
 from smalti.data.value_survey import MAX_SAMPLED_IMAGES, survey_values
 
 RNG = np.random.default_rng(1)
 RGB = RNG.integers(0, 4096, (14, 18, 3), dtype=np.uint16)
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+
+def read_values(path, **options):
+    return read_any(path.read_bytes(), str(path), **options)[0]
 
 
 def write_png(path, values, colour_type):
@@ -137,6 +141,21 @@ def test_pixels_without_data_are_not_measured(tmp_path):
     values[:4] = -9999
     write_tiff(tmp_path / "a.tif", values, nodata=-9999)
     assert sample_picture(tmp_path / "a.tif").lowest >= 0
+
+
+def test_grey_with_alpha_is_refused_where_bits_would_be_lost(tmp_path):
+    """Compressed with LZW, OpenCV returns 8 bits of it and no alpha."""
+    write_tiff(tmp_path / "a.tif", RGB[..., :2], compress="lzw", alpha="yes")
+    with pytest.raises(DataError, match=r"a\.tif: 16-bit values compressed by LZW cannot be read"):
+        read_picture(tmp_path / "a.tif")
+
+
+def test_pnm_above_the_limit_of_pillow_keeps_its_bits(tmp_path, monkeypatch):
+    """Pillow raises above twice its limit; such an image counted as one of 8 bits, and was darkened."""
+    WRITERS["rgb.ppm"](tmp_path / "a.ppm")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB[..., 0].size // 3)
+    assert deep_kind(tmp_path / "a.ppm").values == "16 bits"
+    assert np.array_equal(read_values(tmp_path / "a.ppm").transpose(1, 2, 0), RGB)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "gif", "webp", "ppm", "pgm"])

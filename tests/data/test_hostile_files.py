@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smalti.data import pictures
+from smalti.data import opening
 from smalti.data.contract import DataError
-from smalti.data.pictures import decode_picture, picture_size, read_mask, read_palette, read_picture
+from smalti.data.pictures import picture_size, read_any, read_mask, read_palette, read_picture
 from smalti.data.voc_xml import read_voc_boxes
 from smalti.labels import LabelSet
 from smalti.predict.geotiff import is_raster
@@ -23,7 +23,7 @@ WMF = b"\xd7\xcd\xc6\x9a\0\0" + struct.pack("<4hH", 0, 0, 100, 100, 72) + bytes(
 
 @pytest.mark.parametrize("content", [EPS, WMF, b"8BPS\0\1" + bytes(40)], ids=["eps", "wmf", "psd"])
 @pytest.mark.parametrize("read", [read_picture, read_mask, read_palette, picture_size,
-                                  lambda path: decode_picture(path.read_bytes())])  # fmt: skip
+                                  lambda path: read_any(path.read_bytes(), "image")])  # fmt: skip
 def test_only_the_documented_formats_are_opened(tmp_path, monkeypatch, read, content):
     """Pillow hands PostScript to Ghostscript, whatever the file is called."""
     for name in ("EPS", "WMF", "PSD"):
@@ -86,7 +86,7 @@ def test_cut_animations_are_refused(tmp_path, cut):
 
 
 def test_formats_that_pillow_lacks_are_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "FORMATS", (*pictures.FORMATS, "NO_SUCH_FORMAT"))
+    monkeypatch.setattr(opening, "FORMATS", (*opening.FORMATS, "NO_SUCH_FORMAT"))
     Image.new("L", (6, 4)).save(tmp_path / "a.png")
     assert picture_size(tmp_path / "a.png") == (4, 6)
 

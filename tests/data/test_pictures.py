@@ -8,13 +8,17 @@ from PIL import Image
 
 from fake_datasets import picture, save
 from smalti.data.contract import DataError
-from smalti.data.pictures import decode_picture, picture_size, read_mask, read_picture
+from smalti.data.pictures import picture_size, read_any, read_mask, read_picture, to_rgb
 
 
 def encoded(image, **options):
     buffer = io.BytesIO()
     image.save(buffer, **{"format": "PNG", **options})
     return buffer.getvalue()
+
+
+def decode(content):
+    return to_rgb(read_any(content, "image")[0])
 
 
 def hwc(tensor):
@@ -32,21 +36,21 @@ def test_lossless_formats_are_exact(tmp_path, suffix):
 
 def test_grey_is_repeated_and_alpha_dropped():
     grey, rgb = picture(0)[..., 0], picture(1)
-    assert np.array_equal(hwc(decode_picture(encoded(Image.fromarray(grey)))), np.repeat(grey[..., None], 3, 2))
+    assert np.array_equal(hwc(decode(encoded(Image.fromarray(grey)))), np.repeat(grey[..., None], 3, 2))
     alpha = Image.fromarray(np.dstack([rgb, grey]))
-    assert np.array_equal(hwc(decode_picture(encoded(alpha))), rgb)
+    assert np.array_equal(hwc(decode(encoded(alpha))), rgb)
 
 
 def test_16_bit_grey_is_divided_by_257():
     values = np.array([[0, 128, 129, 257, 65535, 32768]], np.uint16)
-    found = decode_picture(encoded(Image.fromarray(values)))
+    found = decode(encoded(Image.fromarray(values)))
     assert found[0].tolist() == [[round(v / 257) for v in values[0].tolist()]]
 
 
 def test_palette_pictures_become_their_colours():
     image = Image.fromarray(picture(0)).quantize(16)
     image.info["transparency"] = bytes(16)
-    assert np.array_equal(hwc(decode_picture(encoded(image))), np.asarray(image.convert("RGBA"))[..., :3])
+    assert np.array_equal(hwc(decode(encoded(image))), np.asarray(image.convert("RGBA"))[..., :3])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -54,7 +58,7 @@ def test_exif_turns_the_picture_upright(orientation):
     array = np.kron(picture(0, (3, 4)), np.ones((16, 16, 1), np.uint8))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    found = hwc(decode_picture(encoded(Image.fromarray(array), format="JPEG", quality=95, exif=exif)))
+    found = hwc(decode(encoded(Image.fromarray(array), format="JPEG", quality=95, exif=exif)))
     # The eight cases of the EXIF standard: which way stored rows and columns have to be turned.
     upright = {
         1: array, 2: array[:, ::-1], 3: array[::-1, ::-1], 4: array[::-1], 5: array.transpose(1, 0, 2),
@@ -78,7 +82,7 @@ def test_every_truncation_is_an_error_of_ours_or_a_whole_picture():
     whole = encoded(Image.fromarray(picture(0, (8, 8))))
     for length in range(len(whole)):
         try:
-            assert decode_picture(whole[:length]).shape == (3, 8, 8)
+            assert decode(whole[:length]).shape == (3, 8, 8)
         except DataError:
             continue
 
@@ -119,7 +123,7 @@ def test_large_pictures_are_no_bombs(tmp_path):
     assert read_mask(path).values.shape == (9_600, 10_000)
     assert limit == Image.MAX_IMAGE_PIXELS
     with pytest.raises(DataError, match="9600 x 10000 pixels are more than 1000000"):
-        decode_picture(content, max_pixels=1_000_000)
+        read_any(content, "image", max_pixels=1_000_000)
 
 
 def test_masks_keep_their_values(tmp_path):

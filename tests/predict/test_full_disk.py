@@ -21,7 +21,7 @@ from smalti.predict.raster import write_preview
 from smalti.predict.raster_polygons import write_raster_polygons
 from smalti.predict.video import predict_video
 from smalti.predict.video_options import VideoOptions
-from smalti.predict.writers import WRITERS
+from smalti.predict.writers import WRITERS, names_written
 
 TABLE = LabelSet(names=("road", "car"), things=frozenset({"car"}))
 PLACE = {"crs": CRS.from_epsg(32632), "transform": Affine(0.5, 0, 500_000, 0, -0.5, 5_400_000)}
@@ -63,13 +63,13 @@ def files_in(folder):
 @pytest.mark.parametrize("kind", WRITERS)
 def test_every_kind_for_images(tmp_path, answer, kind):
     """One byte is missing of the largest file: no file of that name, the image is not done, and is written again."""
-    job = Job(file=tmp_path / "in.png", name="in", state=(1, 1))
+    job = Job(file=tmp_path / "in.png", name="in", state=(1, 1), answers=tuple(names_written("in", [kind])))
     picture = torch.from_numpy(noise(3, *SIZE))
 
     def write(out):
         out.mkdir(exist_ok=True)
         with Journal(out, {}, resume=True) as journal:
-            work = _Work([job], {kind: WRITERS[kind](out)}, journal, None)
+            work = _Work([job], {kind: WRITERS[kind](out)}, journal, value_ranges={}, progress=None)
             left = work.left()
             for waiting in left:
                 work.settle(waiting, work.write(waiting, picture, answer))
@@ -155,7 +155,7 @@ def test_previews_and_polygons(tmp_path, label_map):
 
 
 @pytest.mark.parametrize("show", ["overlay", "labels"])
-@pytest.mark.parametrize("share", [0.0, 0.5, "a byte"])
+@pytest.mark.parametrize("share", [0.0, 0.5, "its end"])
 def test_videos(tmp_path, answer, show, share):
     import av
 
@@ -174,7 +174,8 @@ def test_videos(tmp_path, answer, show, share):
 
     write("whole")
     size = files_in(tmp_path / "whole")[name]
-    with no_file_above(size - 1 if share == "a byte" else int(share * size)), pytest.raises(OSError, match="written"):
+    limit = size - 16 if share == "its end" else int(share * size)  # x264's threads make a few bytes more or less
+    with no_file_above(limit), pytest.raises(OSError, match="written"):
         write("full")
     assert files_in(tmp_path / "full") == {}
 

@@ -173,4 +173,9 @@ def test_answers_are_not_segmented_again(predictor, tmp_path, monkeypatch):
 def test_a_pil_image_is_read_as_its_file_would_be(tmp_path):
     deep = Image.fromarray((np.arange(600).reshape(20, 30) * 100).astype(np.uint16))
     deep.save(tmp_path / "deep.png")
-    assert np.array_equal(picture_values(deep), picture_values(tmp_path / "deep.png"))
+    values, visible = picture_values(deep, channels=3)
+    from_file, visible_in_file = picture_values(tmp_path / "deep.png", channels=3)
+    assert values.dtype == np.uint16
+    assert np.array_equal(values, from_file)
+    assert visible is None
+    assert visible_in_file is None

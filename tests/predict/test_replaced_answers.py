@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from smalti.containers import Instances, Predictions
+from smalti.draw import image_files
 from smalti.labels import LabelSet
 from smalti.ownership import state_of
 from smalti.predict import folder, sources
@@ -137,14 +138,14 @@ def test_own_answers_are_replaced_after_a_run_was_killed(files, tmp_path):
 
 
 def test_an_answer_that_failed_and_was_made_by_hand_is_theirs(network, files, tmp_path, monkeypatch):
-    out, original = tmp_path / "out", Image.Image.save
+    out, original = tmp_path / "out", image_files.write_bytes
 
-    def save(image, place, *arguments, **options):
-        if "p3" in str(place):
+    def write_bytes(path, content):
+        if path.name == "p3.png":
             raise ValueError("on purpose")
-        original(image, place, *arguments, **options)
+        original(path, content)
 
-    monkeypatch.setattr(Image.Image, "save", save)
+    monkeypatch.setattr(image_files, "write_bytes", write_bytes)
     assert len(predict_files(out, files, out, "labels")) == 1
     (out / "p3.png").write_bytes(b"made by hand")
     refused(network, files, out, "labels", r"1 file .*p3\.png")

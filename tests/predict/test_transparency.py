@@ -1,8 +1,13 @@
 """What is transparent, or no data, has no class, however the image comes."""
 
+import struct
+import zlib
+
+import cv2
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 import torch
 from PIL import Image
 from rasterio.crs import CRS
@@ -13,7 +18,7 @@ from smalti.data.pictures import read_picture, read_transparent_picture
 from smalti.labels import LabelSet
 from smalti.models.contract import SegmentationModel
 from smalti.predict import folder
-from smalti.predict.folder import answer_files, open_journal
+from smalti.predict.folder import answer_files, open_journal, picture_jobs
 from smalti.predict.geotiff import open_raster
 from smalti.predict.options import Options
 from smalti.predict.pictures import picture_values
@@ -71,6 +76,47 @@ def paletted(rgba):
     return image
 
 
+def write_png(path, values, colour_type, transparent=()):
+    """16 bits, which Pillow does not write with alpha or in colour."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", *values.shape[1::-1], 16, colour_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    if transparent:
+        chunks.insert(1, chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+def save_deep(path, rgba):
+    """Alpha is 0, 1 or the highest value of the type."""
+    colors, alpha = rgba[..., :3].astype(np.uint16) * 257, np.where(rgba[..., 3:] == 255, 65535, rgba[..., 3:])
+    values = np.concatenate([colors, alpha], axis=2, dtype=np.uint16)
+    match path.name:
+        case "grey_alpha16.png":
+            write_png(path, values[..., [0, 3]], colour_type=4)
+        case "color16.png":
+            values[rgba[..., 3] == 0] = 2570, 2571, 2572, 0
+            write_png(path, values[..., :3], colour_type=2, transparent=(2570, 2571, 2572))
+        case "rgba16.png":
+            cv2.imwrite(str(path), values[..., [2, 1, 0, 3]])
+        case "lzw16.tif":
+            with rasterio.open(path, "w", driver="GTiff", height=SIZE[0], width=SIZE[1], count=4, dtype="uint16",
+                               photometric="rgb", alpha="yes", compress="lzw") as file:  # fmt: skip
+                file.write(values.transpose(2, 0, 1))
+        case "bands16.tif":
+            tifffile.imwrite(path, values.transpose(2, 0, 1), photometric="rgb", planarconfig="separate",
+                             extrasamples=["assocalpha"])  # fmt: skip
+        case "floats.tif":
+            tifffile.imwrite(path, np.concatenate([rgba[..., :3] / 255, alpha / 65535], axis=2, dtype=np.float32),
+                             photometric="rgb", extrasamples=["unassalpha"])  # fmt: skip
+        case _:
+            extra = "unspecified" if path.stem == "unspecified" else "unassalpha"
+            tifffile.imwrite(path, values, photometric="rgb", extrasamples=[extra])
+
+
 def save(path, rgba):
     """Under the name of each kind of transparency."""
     image = Image.fromarray(rgba)
@@ -87,6 +133,8 @@ def save(path, rgba):
         case "color":
             pixels = np.where(rgba[..., 3:] == 0, np.array([1, 2, 3], np.uint8), rgba[..., :3])
             Image.fromarray(pixels.astype(np.uint8)).save(path, transparency=(1, 2, 3))
+        case "grey_alpha16" | "rgba16" | "lzw16" | "bands16" | "color16" | "floats" | "unspecified":
+            save_deep(path, rgba)
         case _:
             image.save(path, **({"lossless": True, "exact": True} if path.suffix == ".webp" else {}))
     return path
@@ -94,16 +142,31 @@ def save(path, rgba):
 
 FILES = ["rgba.png", "rgba.webp", "rgba.tif", "rgba.jp2", "grey.png", "grey.tif", "grey16.png", "color.png",
          "palette.png", "palette.gif", "palette_alpha.png"]  # fmt: skip
+DEEP_FILES = ["grey_alpha16.png", "color16.png", "rgba16.png", "rgba16.tif", "lzw16.tif", "bands16.tif", "floats.tif"]
+"""Of which Pillow keeps the high bytes, or opens none."""
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, *DEEP_FILES])
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_files(tmp_path, predictor, rgba, name):
     path = save(tmp_path / name, rgba)
-    with Image.open(path) as opened:
-        for image in (path, str(path), path.read_bytes(), opened):
-            np.testing.assert_array_equal(predictor(image).semantic.numpy(), expected(rgba))
+    images = [path, str(path), path.read_bytes()]
+    if name in FILES:
+        with Image.open(path) as opened:
+            opened.load()
+        images.append(opened)
+    for image in images:
+        np.testing.assert_array_equal(predictor(image).semantic.numpy(), expected(rgba))
     assert len(read_transparent_picture(path)) == 4
     assert torch.equal(read_transparent_picture(path)[:3], read_picture(path))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_other_extra_samples_are_not_alpha(tmp_path, predictor, rgba):
+    path = save(tmp_path / "unspecified.tif", rgba)
+    assert np.array_equal(read_transparent_picture(path).numpy(), rgba[..., :3].transpose(2, 0, 1))
+    for image in (path, path.read_bytes()):
+        np.testing.assert_array_equal(predictor(image).semantic.numpy(), rgba[..., 0] > 127)
 
 
 def test_images_that_are_read_in_parts(tmp_path, rgba):
@@ -183,7 +246,10 @@ def test_folders_say_it_once(tmp_path, predictor, rgba, caplog, monkeypatch):
     monkeypatch.setattr(folder, "_identity", lambda _: "a network")
     out = tmp_path / "out"
     with open_journal(tmp_path, ["labels", "overlay"], out, Options()) as journal:
-        failed = answer_files(lambda *_: predictor, files, out, ["labels", "overlay"], journal=journal, progress=None)
+        jobs = picture_jobs(files, ["labels", "overlay"])
+        failed = answer_files(
+            lambda *_: predictor, jobs, ["labels", "overlay"], journal=journal, value_ranges={}, progress=None
+        )
     assert failed == []
     for name in ("rgba", "palette"):
         np.testing.assert_array_equal(np.asarray(Image.open(out / f"{name}.png")), expected(rgba))

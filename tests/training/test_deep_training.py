@@ -9,7 +9,7 @@ from PIL import Image
 
 import smalti
 from smalti import checkpoint
-from smalti.data.pictures import read_values
+from smalti.data.pictures import read_any
 from smalti.data.value_range import ValueRange
 from smalti.evaluation.run import evaluate_checkpoint
 from smalti.models.create import find_recipe
@@ -62,7 +62,7 @@ def test_the_measured_range_is_kept_and_used(recipe, tmp_path):
     assert checkpoint.load(out)[1].recipe.input.value_range == (0, 4080)
     predictor = smalti.load(out, runtime="torch", device="cpu")
     image = tmp_path / "data16" / "images" / "0.tif"
-    same = (read_values(image)[0] // 16).astype(np.uint8)
+    same = (read_any(image.read_bytes(), "image")[0][0] // 16).astype(np.uint8)
     assert torch.equal(predictor(image).semantic, predictor(same).semantic)
     found = evaluate_checkpoint(out, f"folder={settled.data.root}", None)
     assert "values 0 to 4080 become 0 to 255 (the model's range" in found.protocol["values"]

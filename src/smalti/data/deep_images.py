@@ -10,13 +10,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 from PIL import Image
 
 from smalti.data.contract import DataError
+from smalti.data.opening import TIFF_MAGIC, OpenedFile, open_image
 
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How such files begin, the last two with 64-bit places."""
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_BANDS = {0: (1, False), 2: (3, False), 4: (1, True), 6: (3, True)}
 """By PNG's colour type: bands without alpha, and whether there is alpha."""
@@ -27,7 +26,8 @@ RGB = 2
 ALPHA = (1, 2)
 """TIFF's kinds of extra samples that are alpha."""
 _ORIENTATION = 0x0112
-OpenedFile = io.BytesIO | io.BufferedReader
+ValuesAndVisibility = tuple[Shaped[np.ndarray, "bands height width"], Bool[np.ndarray, "height width"] | None]
+"""One or three bands of numbers, and where an image is visible (None = everywhere)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +81,17 @@ def _tiff_kind(file: OpenedFile) -> DeepKind | None:
             bits, dtype = page.bitspersample, page.dtype
             if (bits <= 8 and page.sampleformat != 2) or dtype is None or dtype.kind not in "iuf":
                 return None
-            size, bands = (page.imagelength, page.imagewidth), _count_bands(page)
-            has_alpha = page.samplesperpixel > bands
+            size, (colours, alpha) = (page.imagelength, page.imagewidth), _samples(page)
     except Exception:  # whatever a broken header makes tifffile raise
         return None
     words = {"f": f"{bits}-bit floats", "i": f"signed {bits} bits", "u": f"{bits} bits"}
-    return DeepKind(values=words[dtype.kind], format="TIFF", bands=bands, has_alpha=has_alpha, size=size)
+    return DeepKind(values=words[dtype.kind], format="TIFF", bands=len(colours), has_alpha=alpha is not None, size=size)
 
 
 def _pnm_kind(file: OpenedFile) -> DeepKind | None:
     try:
-        image = Image.open(file)
-        arguments: Any = image.tile[0].args
+        image: Any = open_image(file)  # `tile` is an attribute of files only
+        arguments = image.tile[0].args
         most = arguments[-1] if image.mode == "RGB" else 65535 * image.mode.startswith("I")
     except Exception:  # as above
         return None
@@ -111,10 +110,13 @@ def _first_page(file: OpenedFile) -> Iterator[Any]:
         yield opened.pages[0]
 
 
-def _count_bands(page: Any) -> int:
-    """Without alpha; what follows red, green and blue is taken for alpha, too."""
-    alpha = sum(sample in ALPHA for sample in page.extrasamples)
-    return 3 if page.photometric == RGB else int(page.samplesperpixel - alpha)
+def _samples(page: Any) -> tuple[list[int], int | None]:
+    """Which numbers of a pixel are its colours, and which one is alpha (None = none is called so)."""
+    count = int(page.samplesperpixel)
+    first_extra = count - len(page.extrasamples)
+    alpha = [first_extra + k for k, kind in enumerate(page.extrasamples) if kind in ALPHA]
+    colours = range(3) if page.photometric == RGB else (k for k in range(count) if k not in alpha)
+    return list(colours), alpha[0] if alpha else None
 
 
 def is_read_by_pillow(kind: DeepKind) -> bool:
@@ -126,16 +128,20 @@ def is_read_by_pillow(kind: DeepKind) -> bool:
     )
 
 
-def decode_colours(content: bytes, image: Image.Image) -> Shaped[np.ndarray, "3 height width"]:
-    """A PNG or PNM of 16-bit colour with all its bits, upright; `image` is the same file as Pillow opened it."""
+def decode_colours(content: bytes, image: Image.Image) -> ValuesAndVisibility:
+    """A PNG or PNM of 16-bit colour with all its bits, upright; `image` is the same file as Pillow opened it.
+
+    Of alpha all bits count, too; a transparent colour of the file is alpha 0.
+    """
     decoded = _decode_with_opencv(content)
     if decoded is None:
         raise DataError("16-bit colours that cannot be decoded: copy it again, or save it as TIFF")
-    return _channels_first(_upright(decoded, image.getexif().get(_ORIENTATION, 1)))
+    values = _channels_first(_upright(decoded, image.getexif().get(_ORIENTATION, 1)))
+    return values[:3], _visible(values[3]) if len(values) > 3 else None
 
 
-def decode_tiff(content: bytes) -> Shaped[np.ndarray, "bands height width"]:
-    """A TIFF of any numbers with one or three bands (and alpha, which is dropped), upright.
+def decode_tiff(content: bytes) -> ValuesAndVisibility:
+    """A TIFF of any numbers with one or three bands, upright; other extra samples than alpha are dropped.
 
     Raises:
         DataError: If it has another number of bands, or is compressed in a way that cannot be read.
@@ -143,39 +149,55 @@ def decode_tiff(content: bytes) -> Shaped[np.ndarray, "bands height width"]:
     with _first_page(io.BytesIO(content)) as page:
         tag = page.tags.get(_ORIENTATION)
         orientation = int(tag.value) if tag else 1
-        bands = _count_bands(page)
-        if bands not in (1, 3):
-            raise DataError(f"{bands} bands, expected one (grey) or three (red, green, blue): save it with these alone")
+        colours, alpha = _samples(page)
+        if len(colours) not in (1, 3):
+            raise DataError(f"{len(colours)} bands, expected one (grey) or three (red, green, blue): save it with "
+                            "these alone")  # fmt: skip
         try:
             values = page.asarray()
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
-            return _decode_compressed_tiff(content, page)
-    if page.planarconfig == 2 and values.ndim == 3:
-        values = values.transpose(1, 2, 0)
-    return _channels_first(_upright(values[..., :bands] if values.ndim == 3 else values, orientation))
+            values, orientation = _decode_compressed_tiff(content, page), 1
+        else:
+            if page.planarconfig == 2 and values.ndim == 3:
+                values = values.transpose(1, 2, 0)
+    values = _channels_first(_upright(values, orientation))
+    first = len(colours)
+    bands = values[:first] if colours == list(range(first)) else values[colours]
+    return bands, None if alpha is None else _visible(values[alpha])
 
 
-def _decode_compressed_tiff(content: bytes, page: Any) -> Shaped[np.ndarray, "bands height width"]:
-    """LZW and others, which tifffile leaves to another package; OpenCV turns the image upright itself."""
+def _visible(alpha: Shaped[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"] | None:
+    """Where alpha is not 0; None = everywhere."""
+    return None if alpha.all() else alpha != 0
+
+
+def _decode_compressed_tiff(content: bytes, page: Any) -> Shaped[np.ndarray, "height width *samples"]:
+    """LZW and others, which tifffile leaves to another package; OpenCV turns the image upright itself.
+
+    Raises:
+        DataError: If OpenCV cannot decode it, or not with all samples and bits of the file.
+    """
     decoded = None
     if (page.planarconfig == 1 or page.samplesperpixel == 1) and page.bitspersample in (8, 16, 32, 64):
         decoded = _decode_with_opencv(content)
-    if decoded is None:
+    if decoded is None or decoded.dtype != page.dtype or decoded[0, 0].size != page.samplesperpixel:
         raise DataError(f"{page.bitspersample}-bit values compressed by {page.compression.name} cannot be read, or the "
                         "file is broken: save it without compression")  # fmt: skip
-    return _channels_first(decoded)
+    return decoded
 
 
-def _decode_with_opencv(content: bytes) -> Shaped[np.ndarray, "height width *bands"] | None:
-    """Grey or RGB; None if it cannot be decoded."""
+def _decode_with_opencv(content: bytes) -> Shaped[np.ndarray, "height width *samples"] | None:
+    """Grey, RGB or RGBA; None if it cannot be decoded."""
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it prints every tag of GeoTIFF
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     finally:
         cv2.utils.logging.setLogLevel(before)
-    return decoded if decoded is None or decoded.ndim == 2 else decoded[..., 2::-1]
+    if decoded is None or decoded.ndim == 2:
+        return decoded
+    return decoded[..., ::-1] if decoded.shape[2] == 3 else decoded[..., [2, 1, 0, 3]]
 
 
 def _upright(values: Shaped[np.ndarray, "height width *bands"], orientation: int) -> np.ndarray:

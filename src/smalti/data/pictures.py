@@ -2,47 +2,42 @@
 
 import io
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Integer, Shaped, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from smalti.data.contract import DataError
 from smalti.data.deep_images import (
-    TIFF_MAGIC,
     DeepKind,
+    ValuesAndVisibility,
     decode_colours,
     decode_tiff,
     deep_kind_of,
     is_read_by_pillow,
     valid_pixels,
 )
+from smalti.data.opening import open_image
 from smalti.data.value_range import ValueRange, ValueSample, to_8_bit
-from smalti.data.webp import check_canvas
 
 PICTURE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2"}
 )
 MAX_PIXELS = 2**29
 """Larger pictures are refused before they are decoded: 23,000 x 23,000 pixels are 1.6 GB."""
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "DIB", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
-"""What Pillow decodes by itself, whatever a file is called. Of others some start programs (PostScript: Ghostscript)."""
 LOSSY_FORMATS = frozenset({"JPEG", "MPO", "AVIF", "JPEG2000"})
 """Pillow's names of file formats that may change the values of a mask; WebP does when it is not lossless."""
 LOSSY_TIFF = frozenset({"jpeg", "tiff_jpeg", "old_jpeg", "webp", "lerc"})
 """Pillow's names of such compressions in TIFF."""
 _ORIENTATION = 0x0112  # EXIF tag
-_opening = threading.Lock()
 T = TypeVar("T")
-ValuesAndVisibility = tuple[Shaped[np.ndarray, "bands height width"], Bool[np.ndarray, "height width"] | None]
-"""One or three bands of numbers, and where an image is visible (None = everywhere)."""
 Mask = Integer[np.ndarray, "height width"] | UInt8[np.ndarray, "height width rgb"]
 
 
@@ -56,9 +51,7 @@ def find_pictures(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def read_picture(
-    path: Path, max_pixels: int = MAX_PIXELS, value_range: ValueRange | None = None
-) -> UInt8[Tensor, "3 height width"]:
+def read_picture(path: Path, value_range: ValueRange | None = None) -> UInt8[Tensor, "3 height width"]:
     """A picture file as 8-bit RGB, turned upright by its EXIF note.
 
     Grey is repeated to three channels and an alpha channel dropped. Of an animation, the first picture counts. Values
@@ -67,34 +60,7 @@ def read_picture(
     Raises:
         DataError: If it is missing, empty, cut off, too large or no picture; names the file.
     """
-    return to_rgb(read_any(_content(path), str(path), max_pixels)[0], value_range)
-
-
-def read_values(path: Path, max_pixels: int = MAX_PIXELS) -> Shaped[np.ndarray, "bands height width"]:
-    """The same with the values of the file where it is deeper than 8 bits: one or three bands of any numbers.
-
-    Raises:
-        DataError: As `read_picture`.
-    """
-    return read_any(_content(path), str(path), max_pixels)[0]
-
-
-def decode_values(content: bytes, max_pixels: int = MAX_PIXELS) -> Shaped[np.ndarray, "bands height width"]:
-    """`read_values` from the bytes of a file.
-
-    Raises:
-        DataError: If they are empty, cut off, too large or no picture.
-    """
-    return read_any(content, "the picture", max_pixels)[0]
-
-
-def decode_picture(content: bytes, max_pixels: int = MAX_PIXELS) -> UInt8[Tensor, "3 height width"]:
-    """`read_picture` from the bytes of a file.
-
-    Raises:
-        DataError: If they are empty, cut off, too large or no picture.
-    """
-    return to_rgb(decode_values(content, max_pixels))
+    return to_rgb(read_any(_content(path), str(path))[0], value_range)
 
 
 def sample_picture(path: Path) -> ValueSample:
@@ -131,7 +97,7 @@ def picture_size(path: Path) -> tuple[int, int]:
     """
     try:
         with path.open("rb") as file:
-            image = _open(file)
+            image = open_image(file)
             return image.height, image.width
     except Exception as error:  # as in `_decoded`
         raise DataError(f"{path}: not a picture that can be decoded: {_short(error)}") from error
@@ -170,7 +136,7 @@ def is_turned(path: Path) -> bool:
     """
     try:
         with path.open("rb") as file:
-            return _is_turned(_open(file))
+            return _is_turned(open_image(file))
     except Exception as error:  # as in `_decoded`
         raise DataError(f"{path}: not a picture that can be decoded: {_short(error)}") from error
 
@@ -183,7 +149,7 @@ def read_palette(path: Path) -> bytes | None:
     """
     try:
         with path.open("rb") as file:
-            palette = _open(file).palette
+            palette = open_image(file).palette
             return None if palette is None else (palette.rawmode or palette.mode).encode() + bytes(palette.palette)
     except Exception as error:  # as in `_decoded`
         raise DataError(f"{path}: not a picture that can be decoded: {_short(error)}") from error
@@ -200,7 +166,7 @@ def _decoded(content: bytes, what: str, max_pixels: int, convert: Callable[[Imag
     if not content:
         raise DataError(f"{what}: the file is empty (0 bytes): copy it again")
     try:
-        image = _open(io.BytesIO(content))
+        image = open_image(io.BytesIO(content))
     except Exception as error:  # decoders raise whatever they like on broken headers
         raise DataError(f"{what}: not a picture that can be decoded ({len(content)} bytes): {_short(error)}") from error
     _check_size(what, image.height, image.width, max_pixels)
@@ -211,27 +177,6 @@ def _decoded(content: bytes, what: str, max_pixels: int, convert: Callable[[Imag
         raise DataError(f"{what}: {error}") from None
     except Exception as error:  # as above: OSError, SyntaxError, struct.error, EOFError, …
         raise DataError(f"{what}: broken or cut off: {_short(error)}: copy it again") from error
-
-
-def _open(file: io.BytesIO | io.BufferedReader) -> Image.Image:
-    """Reads the header without Pillow's own limit, which large but honest pictures exceed; ours is checked next.
-
-    Formats that Pillow was built without are left out.
-    """
-    check_canvas(file)
-    Image.init()
-    formats = [name for name in FORMATS if name in Image.OPEN]
-    with _opening:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(file, formats=formats)
-        except UnidentifiedImageError:
-            file.seek(0)
-            tiff = file.read(4) in TIFF_MAGIC
-            reason = "a TIFF, but cut off or not grey or RGB of 8 or 16 bits" if tiff else "no known picture format"
-            raise UnidentifiedImageError(reason) from None
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _is_turned(image: Image.Image) -> bool:
@@ -252,7 +197,9 @@ def to_rgb(
 
 
 def read_any(content: bytes, what: str, max_pixels: int = MAX_PIXELS) -> ValuesAndVisibility:
-    """The values of an encoded picture as `read_values` returns them, and where it is visible (None = everywhere).
+    """The values of an encoded picture, and where it is visible (alpha above 0; None = everywhere).
+
+    One or three bands, turned upright as in `read_picture`, with the values of the file where it is deeper than 8 bits.
 
     Raises:
         DataError: As `read_picture`; `what` names the picture.
@@ -261,14 +208,12 @@ def read_any(content: bytes, what: str, max_pixels: int = MAX_PIXELS) -> ValuesA
     if kind is None or is_read_by_pillow(kind):
         return _decoded(content, what, max_pixels, image_values)
     if kind.format == "TIFF":
-        return _decoded_tiff(content, what, max_pixels, kind), None
+        return _decoded_tiff(content, what, max_pixels, kind)
     # Pillow notices files that are cut off.
-    return _decoded(content, what, max_pixels, lambda image: (decode_colours(content, image), visible_pixels(image)))
+    return _decoded(content, what, max_pixels, partial(decode_colours, content))
 
 
-def _decoded_tiff(
-    content: bytes, what: str, max_pixels: int, kind: DeepKind
-) -> Shaped[np.ndarray, "bands height width"]:
+def _decoded_tiff(content: bytes, what: str, max_pixels: int, kind: DeepKind) -> ValuesAndVisibility:
     height, width = kind.size
     _check_size(what, height, width, max_pixels)
     try:

@@ -38,7 +38,6 @@ from smalti.predict.writers import (
     names_written,
 )
 
-log = logging.getLogger("smalti")
 MOST_IN_A_ROW = 3
 """Pictures for which the runtime or the memory may fail, one after the other, until the run ends."""
 Progress = Callable[[int, int], None]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smalti.data.contract import DataError
-from smalti.data.deep_images import TIFF_MAGIC
+from smalti.data.opening import TIFF_MAGIC
 
 DRIVERS = {
     **dict.fromkeys(TIFF_MAGIC, "GTiff"),

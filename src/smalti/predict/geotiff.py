@@ -15,7 +15,7 @@ from torch import Tensor
 
 from smalti.containers import Size
 from smalti.data.contract import DataError
-from smalti.data.deep_images import TIFF_MAGIC
+from smalti.data.opening import TIFF_MAGIC
 from smalti.data.pictures import picture_size, read_transparent_picture
 from smalti.data.value_range import ValueRange, ValueSample, measure_range, to_8_bit
 from smalti.predict.gdal import gdal_errors, magic_of, needed_rasterio, quiet, reading

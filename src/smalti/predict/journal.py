@@ -18,8 +18,6 @@ from smalti.predict.writers import SUMMARIES, Entry, names_written
 JOURNAL = "predictions.jsonl"
 ENTRY_FORMAT = 2
 """Of what a picture adds to the files of all; entries of another one are not taken over."""
-ENTRY_FORMAT = 2
-"""Of what a picture adds to the files of all; entries of another one are not taken over."""
 Done = dict[str, tuple[str, dict[str, Entry]]]
 """By the name of the answers: the key of the picture that they are of, and what it adds to the files of all."""
 Files = dict[str, FileState | None]

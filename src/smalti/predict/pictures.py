@@ -13,7 +13,8 @@ from torch import Tensor
 
 from smalti.containers import Predictions
 from smalti.data.contract import DataError
-from smalti.data.pictures import MAX_PIXELS, ValuesAndVisibility, image_values, read_any
+from smalti.data.deep_images import ValuesAndVisibility
+from smalti.data.pictures import MAX_PIXELS, image_values, read_any
 from smalti.data.value_range import ValueRange
 from smalti.labels import IGNORED
 from smalti.predict.gdal import has_rasterio
@@ -23,9 +24,11 @@ from smalti.predict.windows import Window
 
 log = logging.getLogger("smalti")
 Picture = str | Path | bytes | Image.Image | np.ndarray | Tensor
+ChannelsAndVisibility = tuple[Shaped[np.ndarray, "channels height width"], Bool[np.ndarray, "height width"] | None]
+"""`ValuesAndVisibility` of an image as a network takes it: grey is repeated, alpha is no channel."""
 
 
-def picture_values(picture: Picture, channels: int, value_range: ValueRange | None = None) -> ValuesAndVisibility:
+def picture_values(picture: Picture, channels: int, value_range: ValueRange | None = None) -> ChannelsAndVisibility:
     """The picture's values as a network of so many channels takes them, and where they count (None = everywhere).
 
     Files, bytes and PIL images become RGB, turned upright by their EXIF note; files that are rasters are read as
@@ -78,7 +81,7 @@ def _content(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _without_alpha(values: Shaped[np.ndarray, "bands height width"], channels: int) -> ValuesAndVisibility:
+def _without_alpha(values: Shaped[np.ndarray, "bands height width"], channels: int) -> ChannelsAndVisibility:
     """RGB networks take RGBA and grey with alpha, too; where the network takes all channels, none is alpha."""
     if channels != 3 or len(values) not in (2, 4):
         return values, None
@@ -115,5 +118,5 @@ def _checked(values: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "channels 
 
 def _in_colour(
     values: Shaped[np.ndarray, "bands height width"], visible: Bool[np.ndarray, "height width"] | None
-) -> ValuesAndVisibility:
+) -> ChannelsAndVisibility:
     return np.repeat(values, 3, axis=0) if len(values) == 1 else values, visible

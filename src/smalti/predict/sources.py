@@ -98,7 +98,10 @@ def predict_sources(
             summaries = summaries_of(kinds) if pictures else []
             journal.check_replaceable([*picture_work, *raster_work, *video_work], summaries)
         ranges = choose_value_ranges(Path(model), files, in_parts, options=options, journal=journal, say=telling.line)
-        answering = _Answering(model, work, journal, out, kinds, telling, options, wishes, outcome, ranges)
+        answering = _Answering(
+            model=model, work=work, journal=journal, out=out, kinds=kinds, telling=telling, options=options,
+            video_options=wishes, outcome=outcome, value_ranges=ranges,
+        )  # fmt: skip
         if pictures:
             with telling.bar("pictures") as progress:
                 failed = answer_files(
@@ -152,7 +155,7 @@ def _video_job(source: str, kinds: Sequence[str]) -> Job:
     return Job.of(Path(source), name, (name,))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Answering:
     """Rasters and videos, one after the other, and the network, which is loaded when one of all sources needs it."""
 
