@@ -344,7 +344,9 @@ def test_an_image_that_is_turned_alone_is_said(tmp_path):
     exif[0x0112] = 3
     Image.open(root / "images" / "p00.png").save(root / "images" / "p00.png", exif=exif)
     dataset = opened(root)
-    assert any("1 images are turned" in note for note in label_notes(dataset.labels, {"all": survey_labels(dataset)}))
+    assert any(
+        "of 1 images only the image" in note for note in label_notes(dataset.labels, {"all": survey_labels(dataset)})
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\n"])

@@ -96,10 +96,11 @@ class AnnotatedPicture:
         for path, truth in ((self.mask, semantic), (self.instances, ids)):
             if truth is not None and truth.shape != image.shape[1:]:
                 height, width = truth.shape
+                is_turned = (height, width) == (image.shape[2], image.shape[1])
+                turn = ". Turn it as the image is upright, or give it the same EXIF orientation" if is_turned else ""
                 raise DataError(
-                    f"{path}: {height} x {width} pixels (height x width), but its picture {self.picture.name} has "
-                    f"{image.shape[1]} x {image.shape[2]} (upright, as its EXIF note says): they must be of one size. "
-                    "Turn the mask as the picture is, or give it the same EXIF orientation"
+                    f"{path}: {height} x {width} pixels (height x width), but its image {self.picture.name} has "
+                    f"{image.shape[1]} x {image.shape[2]}: they must be of one size{turn}"
                 )
         size = (int(image.shape[1]), int(image.shape[2]))
         objects = None if self.boxes is None else read_voc_boxes(self.boxes, labels, size)

@@ -162,7 +162,7 @@ def problem_of(entry: Mapping[str, Any], size: Size, classes: Container[int]) ->
     """Why an annotation, or a panoptic segment, cannot be used in a picture of that size; None if it can."""
     category, box = entry.get("category_id"), entry.get("bbox")
     if not _is_count(category) or category not in classes:
-        return f"has the category {category}, which the file does not list"
+        return f"has the category {json.dumps(category)}, which the file does not list as a number"
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         return f"needs a bbox of four numbers (left, top, width, height), has {box}"
     if has_area(entry) and (wrong := what_is_wrong(_corners(box), size)):

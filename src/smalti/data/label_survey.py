@@ -32,8 +32,8 @@ class LabelSurvey:
     images: int = 0
     looked_at: int = 0
     without_mask: int = 0
-    turned_alone: int = 0
-    """Images that their EXIF orientation turns, and whose masks have none."""
+    turned_unlike: int = 0
+    """Images that their EXIF orientation turns and whose masks have none, or the other way round."""
     pixels: tuple[int, ...] = ()
     """By label id."""
     ignored: int = 0
@@ -67,7 +67,7 @@ def _survey(dataset: AnnotatedPictures) -> LabelSurvey:
     pixels = np.zeros(IGNORED + 1, np.int64)
     readings: Counter[str] = Counter()
     problems = []
-    missing = turned_alone = 0
+    missing = turned_unlike = 0
     blending, values = Blending(0, 0, frozenset()), dict[int, tuple[int, int]]()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for look in pool.map(lambda place: _look_at(dataset, place), places):
@@ -78,14 +78,14 @@ def _survey(dataset: AnnotatedPictures) -> LabelSurvey:
             else:
                 pixels += look.pixels
                 readings[look.reading] += dataset.is_own_folder
-                turned_alone += look.is_turned_alone
+                turned_unlike += look.is_turned_unlike
                 blending |= look.blending
                 add_counts(values, look.values)
     return LabelSurvey(
         images=len(dataset),
         looked_at=len(places),
         without_mask=missing,
-        turned_alone=turned_alone,
+        turned_unlike=turned_unlike,
         pixels=tuple(pixels[: len(dataset.labels)].tolist()),
         ignored=int(pixels[IGNORED]),
         readings={reading: count for reading, count in readings.items() if count},
@@ -98,7 +98,7 @@ class _Look(NamedTuple):
     pixels: np.ndarray
     """By label id."""
     reading: str
-    is_turned_alone: bool
+    is_turned_unlike: bool
     blending: Blending
     values: Counts
     """Index values of people's own masks."""
@@ -111,21 +111,21 @@ def _look_at(dataset: AnnotatedPictures, index: int) -> _Look | str | None:
         if mask is None:
             return None
         pixels = np.bincount(mask.ids.ravel(), minlength=IGNORED + 1)
-        turned_alone = _is_turned_alone(dataset, index)
+        turned_unlike = _is_turned_unlike(dataset, index)
     except DataError as error:
         return str(error)
     if mask.values is None:
-        return _Look(pixels, mask.reading, turned_alone, Blending(0, 0, frozenset()), {})
-    return _Look(pixels, mask.reading, turned_alone, find_blending(mask.values), count_solid(mask.values))
+        return _Look(pixels, mask.reading, turned_unlike, Blending(0, 0, frozenset()), {})
+    return _Look(pixels, mask.reading, turned_unlike, find_blending(mask.values), count_solid(mask.values))
 
 
-def _is_turned_alone(dataset: AnnotatedPictures, index: int) -> bool:
-    """Whether the mask lacks the EXIF orientation of its image; a broken image is an error only when it is read."""
+def _is_turned_unlike(dataset: AnnotatedPictures, index: int) -> bool:
+    """Whether only one of image and mask has an EXIF orientation; a broken image is an error only when it is read."""
     item = dataset.items[index]
     if not dataset.is_own_folder or not isinstance(item, AnnotatedPicture) or item.mask is None:
         return False
     try:
-        return is_turned(item.picture) and not is_turned(item.mask)
+        return is_turned(item.picture) != is_turned(item.mask)
     except DataError:
         return False
 
@@ -139,8 +139,9 @@ def label_notes(labels: LabelSet, surveys: Mapping[str, LabelSurvey]) -> Iterato
         ways = ", ".join(f"{count} as {reading}" for reading, count in readings.most_common())
         ignored = _ignored_values(labels, readings)
         yield f"masks: {ways}" + (f"; ignored: {ignored}" if ignored else "")
-    if turned := sum(survey.turned_alone for survey in surveys.values()):
-        yield f"{turned} images are turned upright by their EXIF orientation; their masks have none: taken as upright"
+    if turned := sum(survey.turned_unlike for survey in surveys.values()):
+        yield (f"of {turned} images only the image or only the mask has an EXIF orientation: that one is turned, the "
+               "other is taken as upright")  # fmt: skip
     for split, survey in surveys.items():
         if survey.looked_at < survey.images:
             yield f"{split}: looked at the labels of {survey.looked_at} of {survey.images} images, evenly spread"
