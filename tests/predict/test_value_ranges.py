@@ -111,6 +111,15 @@ def test_the_range_of_the_training_is_used_unless_another_is_given(save, predict
     assert not np.array_equal(labels(tmp_path / "out" / "a.png"), labels(tmp_path / "given" / "a.png"))
 
 
+def test_a_range_of_other_units_is_not_used(save, predict, tmp_path):
+    write_raster(tmp_path / "plain.tif", RGB)
+    write_raster(tmp_path / "floats.tif", RGB.astype(np.float32) / 255)
+    said = predict(save((0, 4080)), tmp_path / "plain.tif", tmp_path / "floats.tif")
+    line = "values 0 to 1 become 0 to 255 (measured: the range that the model was trained with, 0 to 4080, does not fit"
+    assert said.count(line) == 1
+    assert np.array_equal(labels(tmp_path / "out" / "plain_labels.tif"), labels(tmp_path / "out" / "floats_labels.tif"))
+
+
 def test_resuming_keeps_the_range_and_notices_another_scale(save, predict, tmp_path):
     model, files = save(), tmp_path / "in"
     files.mkdir()

@@ -13,7 +13,7 @@ from smalti import checkpoint
 from smalti.containers import Outputs, Targets
 from smalti.models.create import create_model, find_recipe
 from smalti.predict.folder import find_files, predict_files
-from smalti.session import evaluate, train
+from smalti.session import EvaluationOptions, evaluate, train
 from smalti.settings import override
 from smalti.training.attention import EVERY, AttentionWatch
 from smalti.training.callbacks import read_history
@@ -109,13 +109,13 @@ def test_a_network_without_attention_says_so_once(trained, tmp_path):
     Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "p.png")
     with pytest.raises(ValueError, match="does not know how difficult a pixel is"):
         predict_files(tmp_path, [tmp_path / "p.png"], tmp_path / "answers", "difficulty")
-    found = evaluate(out, changes={"config.refine_budget": 0.0})
+    found = evaluate(out, options=EvaluationOptions(changes={"config.refine_budget": 0.0}))
     assert found["semantic.pixel_accuracy"] == found["coarse.pixel_accuracy"]
     assert "fine.pixel_accuracy" not in found
     assert found["protocol"]["changed_since_training"] == "config.refine_budget=0.0"
     for key in ("config.fine_loss", "config.dropout", "config.semantic_loss.ohem", "training.epochs"):
         with pytest.raises(ValueError, match="cannot be changed after training"):
-            evaluate(out, changes={key: 1})
+            evaluate(out, options=EvaluationOptions(changes={key: 1}))
 
 
 def test_difficulty_is_predicted_and_ranks_pictures(trained, tmp_path):

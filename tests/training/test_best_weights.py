@@ -16,14 +16,8 @@ TINY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("every", "said"),
-    [
-        (1, "no validation could measure semantic.miou; last.safetensors stands for the best"),
-        (2, "nothing was validated; last.safetensors stands for the best"),
-    ],
-)
-def test_a_validation_without_a_value_is_not_called_none(tmp_path, monkeypatch, every, said):
+@pytest.mark.parametrize("every", [1, 2])  # the last epoch is validated, whatever is set
+def test_a_validation_without_a_value_is_not_called_none(tmp_path, monkeypatch, every):
     validated = SegmentationTask.on_validation_epoch_end
 
     def without_value(task):
@@ -34,4 +28,4 @@ def test_a_validation_without_a_value_is_not_called_none(tmp_path, monkeypatch, 
     lines = []
     recipe = override(find_recipe("sis_cnn.quick"), {**TINY, "training.validate_every": every})
     assert run(recipe, tmp_path / "run", reporting=Reporting(write=lines.append, version="test"))
-    assert said in lines
+    assert "no validation could measure semantic.miou; last.safetensors stands for the best" in lines

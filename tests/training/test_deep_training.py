@@ -56,7 +56,7 @@ def train(recipe, out, **options):
 def test_the_measured_range_is_kept_and_used(recipe, tmp_path):
     settled, out = recipe(), tmp_path / "run"
     lines = train(settled, out)
-    said = "6 of 6 images (16 bits): values 0 to 4080 become 0 to 255 (measured on 6 of them"
+    said = "7 of 7 images (16 bits): values 0 to 4080 become 0 to 255 (measured on 7 of them"
     assert sum(said in line for line in lines) == 1
     assert json.loads((out / "recipe.json").read_text())["input"]["value_range"] == [0, 4080]
     assert checkpoint.load(out)[1].recipe.input.value_range == (0, 4080)

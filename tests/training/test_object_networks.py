@@ -8,7 +8,7 @@ from PIL import Image
 from fake_datasets import write_voc
 from smalti.models.create import find_recipe
 from smalti.predict.folder import find_files, predict_files
-from smalti.session import evaluate, train
+from smalti.session import EvaluationOptions, evaluate, train
 from smalti.settings import override
 from smalti.studies.listing import metric_lines
 from smalti.training.run import Reporting
@@ -99,9 +99,8 @@ def test_pictures_with_boxes_only_beside_such_with_masks(tmp_path):
     (tmp_path / "newer" / "VOCdevkit" / "VOC2012").rename(root / "VOC2012")
     with pytest.raises(ValueError, match=r"VOC2012.ImageSets.Main.test.txt"):
         evaluate(tmp_path / "run", data=root, split="main_test", out=tmp_path / "no")
-    found = evaluate(
-        tmp_path / "run", data=root, split="main_test", out=tmp_path / "yes", changes={"data.options.year": "2007"}
-    )
+    found = evaluate(tmp_path / "run", data=root, split="main_test", out=tmp_path / "yes",
+                     options=EvaluationOptions(changes={"data.options.year": "2007"}))  # fmt: skip
     assert found["boxes.map50"] == metrics["boxes.map50"]
     protocol = json.loads((tmp_path / "yes" / "metrics.json").read_text())["protocol"]
     assert protocol["changed_since_training"] == "data.options.year=2007"

@@ -38,13 +38,21 @@ class ValueScaling:
             f"({self.origin}{self._seen()}; {how_to_change} changes it){rest}"
         )
 
-    def _seen(self) -> str:
+    def filled_share(self) -> float:
+        """The share of the range that lies between the lowest and the highest value seen; 1 if none were looked at."""
+        if (seen := self._extremes()) is None:
+            return 1.0
+        low, high = self.value_range.low, self.value_range.high
+        return max(0.0, min(seen[1], high) - max(seen[0], low)) / (high - low)
+
+    def _extremes(self) -> tuple[float, float] | None:
         filled = [sample for sample in self.samples if len(sample.values)]
+        return (min(s.lowest for s in filled), max(s.highest for s in filled)) if filled else None
+
+    def _seen(self) -> str:
         text = ""
-        if filled:
-            seen = (min(s.lowest for s in filled), max(s.highest for s in filled))
-            if seen != (self.value_range.low, self.value_range.high):
-                text = f"; values seen: {format_value(seen[0])} to {format_value(seen[1])}"
+        if (seen := self._extremes()) is not None and seen != (self.value_range.low, self.value_range.high):
+            text = f"; values seen: {format_value(seen[0])} to {format_value(seen[1])}"
         lost = sum(sample.non_finite for sample in self.samples)
         return text + (f"; {lost} NaN or infinite values become 0" if lost else "")
 

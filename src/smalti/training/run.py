@@ -89,6 +89,5 @@ def _fit(model: SegmentationModel, data: DataModule, out: Path, reporting: Repor
         )
         reporting.write(f"interrupted: {saved}")
     elif not (out / BEST).is_file():
-        reason = f"no validation could measure {training.monitor}" if folder.since_best else "nothing was validated"
-        reporting.write(f"{reason}; {LAST} stands for the best")
+        reporting.write(f"no validation could measure {training.monitor}; {LAST} stands for the best")
     return not trainer.interrupted
