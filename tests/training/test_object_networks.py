@@ -111,7 +111,10 @@ def test_classes_of_things_are_needed(tmp_path):
         (tmp_path / "own" / folder).mkdir(parents=True)
         for k in range(6):
             mode = "RGB" if folder == "images" else "L"
-            Image.new(mode, (96, 64), color).save(tmp_path / "own" / folder / f"{k}.png")
+            picture = Image.new(mode, (96, 64), color)
+            if folder == "masks":
+                picture.paste(1, (0, 0, 48, 64))
+            picture.save(tmp_path / "own" / folder / f"{k}.png")
     table = {"classes": [{"id": 0, "name": "road"}, {"id": 1, "name": "car"}]}
     (tmp_path / "own" / "labels.json").write_text(json.dumps(table))
     own = {"data.set": "folder", "data.options": {}, "data.root": str(tmp_path / "own")}
