@@ -228,7 +228,7 @@ class AnnotatedPictures(Dataset):
         if isinstance(item, AnnotatedPicture) and not paints:
             return item.read_labels(self.labels)
         semantic = item.read(self.labels).semantic
-        return None if semantic is None else LabelledMask(ids=semantic.numpy(), reading="polygons painted")
+        return None if semantic is None else LabelledMask(ids=semantic.numpy(), reading="painted polygons")
 
 
 def paths_in(item: Any) -> list[Path]:

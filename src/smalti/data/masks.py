@@ -30,7 +30,7 @@ Reading = Literal[
     "palette colours",
     "1-bit values",
     "values 0 and 255",
-    "polygons painted",
+    "painted polygons",
 ]
 BY_NUMBER: Reading = "palette numbers"
 BY_COLOR: Reading = "palette colours"
